@@ -79,6 +79,22 @@ void bind_layers(py::module_& m) {
                    FIELDS(KlGradient, batch("B", &P::batch), field("C", &P::classes), F(logits),
                           F(before), F(count), F(scale), F(out)),
                    RUN(kl_gradient));
+  bind<SampleGaussian>(
+      m, "sample_gaussian",
+      FIELDS(SampleGaussian, batch("B", &P::batch), field("D", &P::size), F(samples), F(h),
+             F(noise), F(targets), F(count), F(alpha), F(z), F(labels), F(counts)),
+      RUN(sample_gaussian));
+  bind<SampleGaussianBackward>(
+      m, "sample_gaussian_backward",
+      FIELDS(SampleGaussianBackward, batch("B", &P::batch), field("D", &P::size), F(samples),
+             field("C", &P::classes), F(h), F(noise), F(dz), F(targets), F(count), F(mean),
+             F(spread), F(alpha), F(beta), F(losses), F(dh)),
+      RUN(sample_gaussian_backward));
+  bind<SumGaussians>(
+      m, "sum_gaussians",
+      FIELDS(SumGaussians, batch("B", &P::batch), field("D", &P::size), field("C", &P::classes),
+             F(h), F(targets), F(count), F(last), F(alpha), F(precision), F(pull)),
+      RUN(sum_gaussians));
   bind<GatherSamples>(
       m, "gather",
       FIELDS(GatherSamples, field("N", &P::samples), batch("B", &P::batch),

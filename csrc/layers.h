@@ -145,6 +145,46 @@ struct KlGradient {
   Bank<T> out;                     // [K, B, C]; may be logits
 };
 
+// h = (mu, x), sigma = softplus(x - alpha): z = mu + sigma noise, `samples` rows of each input.
+template <typename T>
+struct SampleGaussian {
+  int64_t batch = 0, size = 0, samples = 0;  // B, D, L
+  Bank<const T> h;                           // [K, B, 2 D]
+  Bank<const T> noise;                       // [K, B L, D]
+  Bank<const int64_t> targets;               // [K, B]
+  const int32_t* count = nullptr;            // [K]
+  T alpha = 0;
+  Bank<T> z;             // [K, B L, D], 0 beyond the count
+  Bank<int64_t> labels;  // [K, B L]
+  Bank<int32_t> counts;  // [K]
+};
+
+// dh of dz and of beta mean KL(N(mean_y, spread_y^2) || N(mu, sigma^2)), which joins losses.
+template <typename T>
+struct SampleGaussianBackward {
+  int64_t batch = 0, size = 0, samples = 0, classes = 0;
+  Bank<const T> h;                 // [K, B, 2 D]
+  Bank<const T> noise, dz;         // [K, B L, D]
+  Bank<const int64_t> targets;     // [K, B]
+  const int32_t* count = nullptr;  // [K]
+  Bank<const T> mean, spread;      // [K, C, D]
+  T alpha = 0, beta = 0;
+  Bank<T> losses;  // [K]
+  Bank<T> dh;      // [K, B, 2 D], 0 beyond the count
+};
+
+// precision += last / sigma^2, pull += last mu / sigma^2, each input to the row of its class.
+template <typename T>
+struct SumGaussians {
+  int64_t batch = 0, size = 0, classes = 0;
+  Bank<const T> h;                 // [K, B, 2 D]
+  Bank<const int64_t> targets;     // [K, B]
+  const int32_t* count = nullptr;  // [K]
+  const T* last = nullptr;         // [K]
+  T alpha = 0;
+  Bank<T> precision, pull;  // [K, C, D]
+};
+
 // out[k, b] = bank[rows[k, b]].
 struct Gather {
   int64_t samples = 0, batch = 0;               // n, B
@@ -187,6 +227,14 @@ bool cross_entropy(int64_t clients, int threads, const CrossEntropy<T>& p);
 // Whether every count was in range; a client whose one is not is left unwritten.
 template <typename T>
 bool kl_gradient(int64_t clients, int threads, const KlGradient<T>& p);
+
+// Whether every count and target was in range; a client whose ones are not is left unwritten.
+template <typename T>
+bool sample_gaussian(int64_t clients, int threads, const SampleGaussian<T>& p);
+template <typename T>
+bool sample_gaussian_backward(int64_t clients, int threads, const SampleGaussianBackward<T>& p);
+template <typename T>
+bool sum_gaussians(int64_t clients, int threads, const SumGaussians<T>& p);
 
 // Whether every row was in range; samples with one that is not are left unwritten.
 bool gather_bytes(int64_t clients, int threads, const Gather& p, const char* bank,

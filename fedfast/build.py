@@ -31,7 +31,9 @@ from .model_inspection import workers_for
 from .module_executor import ModuleExecutor
 from .personalization import Personal
 from .programs import ProgramExecutor, bytes_per_client, scratch_bytes
+from .programs.bottleneck import elements_per_client
 from .programs.evaluator import evaluator_bytes, evaluator_for
+from .programs.program import SampledHead
 from .programs.verify import Subject, difference
 from .rounds_once import RoundsOnce
 from .row_tiers import SHARES, RowNeed, RowTier, choose
@@ -170,18 +172,31 @@ def _activation_bytes(design: Design) -> int:
     if design.program is None:
         return width * item * design.trial[0].numel()
     local, clips = design.algorithm.local, design.options.clip_norm is not None
-    diverges = overrides(local, "objective", Optimizer)  # the one loss besides that programs have
+    head = design.program.head
+    diverges = head is None and overrides(local, "objective", Optimizer)
     where = design.device.type, precision_of(design.precision, design.dtype)
     passes = local.looks and not diverges, clips, *where, diverges
     held = bytes_per_client(design.program, width, item, *passes)
     if design.device.type != "cpu":
         held += scratch_bytes(design.program, width, item)
-    return held
+    return held if head is None else held + _head_bytes(design, head)
+
+
+def _head_bytes(design: Design, head: SampledHead) -> int:
+    """Bytes of a client's samples; on a device its noise of all steps lies beside them."""
+    own, steps = elements_per_client(head, design.width), 0
+    if design.device.type != "cpu":
+        longest = -(-int(design.data.sizes.max()) // design.width)
+        steps = longest * design.options.local_epochs
+    noise = design.width * head.sampling.samples * head.size
+    return design.dtype.itemsize * (own + steps * noise)
 
 
 def _evaluation_bytes(design: Design) -> int:
     """Bytes of evaluation on the run's test set."""
-    if design.program is None or design.test is None or not len(design.test):
+    if design.program is None or design.program.head is not None:
+        return 0
+    if design.test is None or not len(design.test):
         return 0
     return evaluator_bytes(design.program, design.layout, len(design.test))
 

@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .algorithms._hook_checks import overrides
 from .algorithms.hooks import Clients
+from .algorithms.optimizers import Optimizer
 from .batches import ChunkBatches, Draws, Minibatch, Packing
 from .correction import renewal_of
 from .design import Design
 from .executor import Descent, Executor, Fold, LocalStep
-from .fusion_rules import fusions_for, recorder_for
+from .fusion_rules import fusions_for, recorder_for, tuning_recorder
 from .input_pipeline import InputPipeline
 from .kernels.packed import add_losses
 from .kernels.packing import Packed
@@ -29,6 +31,7 @@ from .live_buffers import LiveBuffers
 from .local_gradient import LocalGradient
 from .local_update import LocalUpdate, steady
 from .phases import timed
+from .programs.cuda_graph import Recorder
 from .recorded_steps import RecordedSteps
 from .row_updates import PlannedAscent, all_of, fills_of
 from .step_draws import seeds, seeds_of
@@ -48,11 +51,10 @@ class LocalTrainer:
         self.fusions = fusions_for(self.algorithm, clip, can)
         self.gradient = LocalGradient(self.algorithm, executor, self.live, self.fusions)
         self.update = LocalUpdate(design, executor, self.live, self.fusions)
-        recorder = recorder_for(self.algorithm, can)
-        self.replay: RecordedSteps | None = None
-        if recorder is not None:
-            given = recorder, self.live.losses, self.algorithm.local.ends, self._fetch
-            self.replay = RecordedSteps(*given, design.options.backend)
+        self.replay = self._recorded(recorder_for(self.algorithm, can), self.algorithm.local.ends)
+        self._draws = overrides(self.algorithm.local, "drawn", Optimizer)
+        tunes = self.algorithm.fine_tune is not None
+        self.tuning = self._recorded(tuning_recorder(can) if tunes else None, False)
 
     def train(
         self,
@@ -96,8 +98,10 @@ class LocalTrainer:
     def read(self, x: Tensor, y: Tensor) -> None:
         """Train on samples x, y from now on; see `InputPipeline.read`."""
         held = self.pipeline.plain
-        if (held.x is not x or held.y is not y) and self.replay is not None:
-            self.replay.forget()
+        if held.x is not x or held.y is not y:
+            for steps in (self.replay, self.tuning):
+                if steps is not None:
+                    steps.forget()
         self.pipeline.read(x, y)
 
     def _step_by_step(
@@ -112,6 +116,7 @@ class LocalTrainer:
             now = at.prefix(count)
             now.step, now.going, now.fresh = s, going, s == 0
             batch = self.batch(s, count, batches)
+            now.noise = self._drawn(now, batches, batches.packing.at(s, count))
             self._step(now, batch, fold)
             at.w = w
             add_losses(total[:, :count], losses[:count], batch.count)
@@ -128,7 +133,8 @@ class LocalTrainer:
         """The same, by steps that are recorded once for each number of clients."""
         rows, fold = self.live.active(len(at)), self.update.alike(at)
         rate = self.update.rate(at, self.algorithm.rate(at))
-        chunk = steps.begin(start, batches, at)
+        drawn = self._drawn(at, batches, slice(0, batches.packing.lines), there=False)
+        chunk = steps.begin(start, batches, at, drawn)
 
         def step(now: Clients, batch: Minibatch) -> None:
             if not now.fresh:
@@ -138,7 +144,20 @@ class LocalTrainer:
         for s, (count, going) in enumerate(zip(active, [*active[1:], 0], strict=True)):
             chunk.run(s, count, going, step)
             at.w = rows.w
+        for name in self.algorithm.local.step_values:
+            at.values[name].copy_(chunk.at.values[name])
         return steps.total[:, : len(at)].clone()
+
+    def _drawn(
+        self, at: Clients, batches: ChunkBatches, lines: slice, there: bool = True
+    ) -> Tensor | None:
+        """What the optimizer draws for these batches; there: on the device."""
+        if not self._draws:
+            return None
+        packing, host = batches.packing, batches.drawn or batches
+        whose = packing.client[lines], packing.step[lines], host.count[lines]
+        found = self.algorithm.local.drawn(at, *whose, batches.rows.shape[1])
+        return sent_to(found, at.w.device) if there and found is not None else found
 
     def _at_once(self, batches: ChunkBatches) -> bool:
         """Whether nothing but folded steps happens between the first and the last."""
@@ -227,6 +246,12 @@ class LocalTrainer:
         if not self.executor.capabilities.runs_module:
             return made
         return replace(made, known=batches.numbers(lines))
+
+    def _recorded(self, recorder: Recorder | None, endings: bool) -> RecordedSteps | None:
+        if recorder is None:
+            return None
+        given = recorder, self.live.losses, endings, self._fetch
+        return RecordedSteps(*given, self.options.backend)
 
     def _fetch(self, packed: Packed) -> Minibatch:
         return self.executor.fetch(self.pipeline.plain, packed)

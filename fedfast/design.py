@@ -55,9 +55,8 @@ class Design:
         self.row = self.layout.flatten(self.module, self.device)
         registry.choose(options.backend, self.row)  # a missing backend is reported before round 1
         self.trial = self.data.samples.take(self.data.order[:2]).inputs(self.dtype)
-        self.program, self.reason = program_for(
-            self.module, self.layout, options.loss, self.trial, self.algorithm.local.own_loss
-        )
+        given, local = (self.module, self.layout, options.loss, self.trial), self.algorithm.local
+        self.program, self.reason = program_for(*given, local.own_loss, local.sampling)
         forget_recording()  # which a signal may have left behind
         if options.verify:
             self._verify()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from .data import Samples
 from .metrics.accuracy import Loss, Metric
 from .metrics.loss_weights import weight_of
-from .transfers import numbers_of
+from .pending import Pending
 
 WHOLE = 1 << 28  # numbers of a test set's outputs that may be kept to take the loss of at once
 
@@ -26,8 +27,11 @@ Jobs = Sequence[tuple[Callable[[], Tensor], Samples]]
 class Evaluator(Protocol):
     """Evaluates models of one architecture, given by their rows."""
 
-    def evaluate(self, row: Tensor, samples: Samples) -> tuple[float, float]:
+    def begun(self, row: Tensor, samples: Samples) -> Pending[tuple[float, float]]:
         """(accuracy, mean loss) of one model. row: [S]."""
+
+    def evaluate(self, row: Tensor, samples: Samples) -> tuple[float, float]:
+        """The same, read."""
 
     def correct(self, jobs: Jobs) -> list[Tensor]:
         """How right each prediction [n] of every job is, as the metric has it."""
@@ -46,7 +50,7 @@ class Part:
     loss     its mean loss times `weight`, what that mean was divided by
     correct  how many predictions are right
     outputs  [n, ...] where the loss is taken of the whole set
-    Numbers of a device stay there, as tensors, until `settled` reads all at once.
+    Numbers of a device stay there, as tensors, until they are read all at once: see `Pending`.
     """
 
     loss: float | Tensor
@@ -74,20 +78,6 @@ def assess(loss: Loss, metric: Metric, outputs: Tensor, y: Tensor, samples: int)
     return Part((mean.double() if there else float(mean)) * weight, weight, correct, None)
 
 
-def settled(parts: Sequence[Part]) -> list[Part]:
-    """The same with numbers in the place of tensors; the host waits once."""
-    figures = [(part.loss, part.weight, part.correct) for part in parts]
-    pending = [t for figure in figures for t in figure if isinstance(t, Tensor)]
-    if not pending:
-        return list(parts)
-    read = iter(numbers_of(*pending))
-    known = [[next(read) if isinstance(t, Tensor) else t for t in figure] for figure in figures]
-    return [
-        replace(part, loss=loss, weight=weight, correct=correct)
-        for part, (loss, weight, correct) in zip(parts, known, strict=True)
-    ]
-
-
 def pieces(
     loss: Loss, metric: Metric, outputs: Tensor, y: Tensor, start: int, ends: Sequence[int]
 ) -> Iterator[tuple[int, Part]]:
@@ -106,18 +96,30 @@ def starts_of(jobs: Jobs) -> list[int]:
     return list(accumulate((len(samples) for _, samples in jobs), initial=0))[:-1]
 
 
-def total(loss: Loss, parts: Sequence[Part], y: Tensor) -> tuple[float, float]:
-    """(accuracy, loss) of the whole set of targets y [n, ...], whose parts come in order."""
-    parts = settled(parts)
-    accuracy = sum(float(part.correct) for part in parts) / len(y)
+def figures(loss: Loss, parts: Sequence[Part], y: Tensor) -> Pending[tuple[float, float]]:
+    """(correct predictions, loss) of the whole set of targets y [n, ...], whose parts come in
+    order."""
     outputs = [part.outputs for part in parts if part.outputs is not None]
-    if outputs:
-        return accuracy, float(loss(torch.cat(outputs), y))
-    weight = sum(float(part.weight) for part in parts)
-    summed = sum(float(part.loss) for part in parts)
-    return accuracy, summed / weight if weight else float("nan")
+    whole = [loss(torch.cat(outputs), y)] if outputs else []
+    numbers = [x for part in parts for x in (part.correct, part.loss, part.weight)]
+
+    def made(found: Sequence[np.ndarray]) -> tuple[float, float]:
+        read = iter(found)
+        given = [float(next(read)) if isinstance(x, Tensor) else x for x in numbers]
+        if whole:
+            return sum(given[0::3]), float(next(read))
+        summed, weight = sum(given[1::3]), sum(given[2::3])
+        return sum(given[0::3]), summed / weight if weight else float("nan")
+
+    return Pending([x for x in (*numbers, *whole) if isinstance(x, Tensor)], made)
 
 
-def settled_pieces(found: Sequence[tuple[int, Part]]) -> list[tuple[int, Part]]:
-    """`settled` of pieces (i, figures)."""
-    return [(i, part) for (i, _), part in zip(found, settled([p for _, p in found]), strict=True)]
+def totals(loss: Loss, parts: Sequence[Part], y: Tensor) -> Pending[tuple[float, float]]:
+    """(accuracy, loss) of the same."""
+    n = len(y)
+    return figures(loss, parts, y).then(lambda found: (found[0] / n, found[1]))
+
+
+def total(loss: Loss, parts: Sequence[Part], y: Tensor) -> tuple[float, float]:
+    """`totals`, read."""
+    return totals(loss, parts, y).read()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import kernels
-from .batches import ChunkBatches
+from .batches import ChunkBatches, Minibatch
 from .client_loop import LocalTrainer
 from .client_sampling import Round
 from .distributed.rounds import spread_rows
 from .distributed.shares import Shares
 from .engine import Engine
 from .executor import LocalStep, StepTensors
+from .recorded_steps import RecordedSteps
 from .transfers import sent_to
 
 
@@ -52,26 +55,56 @@ def _chunk(
     trainer: LocalTrainer, row: Tensor, batches: ChunkBatches, lr: float, span: tuple[int, int]
 ) -> Tensor:
     """Plain SGD steps of a chunk from `row` [S]; returns the tuned part [K, b - a]."""
-    options, trained, (a, b) = trainer.options, trainer.layout.trained, span
-    w, last = trainer.live.w[: len(batches.clients)], min(b, trained)
+    (a, b), w = span, trainer.live.w[: len(batches.clients)]
     w[:] = row
-    if b > trained:
+    if b > trainer.layout.trained:
         trainer.executor.count_batches(w, batches)
-    step, batches = LocalStep(keep_buffers=b <= trained), batches.to(row.device)
-    for s, count in enumerate(batches.active):
-        batch, active = trainer.batch(s, count, batches), trainer.live.active(count)
-        g, part = trainer.live.g[:count], w[:count, a:last]
-        tensors = StepTensors(active.models, active.models, g, active.losses)
-        trainer.executor.gradients(step, tensors, batch)
-        kernels.step(
-            part,
-            g[:, a:last],
-            lr,
-            out=part,
-            weight_decay=options.weight_decay,
-            clip_norm=options.clip_norm,
-            backend=options.backend,
-        )
+    if trainer.tuning is None:
+        _each_step(trainer, batches.to(row.device), lr, span)
+    else:
+        _each_recorded(trainer, trainer.tuning, batches, lr, span)
     found = w[:, a:b]
     sound = found.isfinite().all(dim=1, keepdim=True)  # a mask as an index would be waited for
     return torch.where(sound, found, row[a:b], out=found)
+
+
+def _each_step(
+    trainer: LocalTrainer, batches: ChunkBatches, lr: float, span: tuple[int, int]
+) -> None:
+    for s, count in enumerate(batches.active):
+        _step(trainer, trainer.batch(s, count, batches), lr, span)
+
+
+def _each_recorded(
+    trainer: LocalTrainer,
+    steps: RecordedSteps,
+    batches: ChunkBatches,
+    lr: float,
+    span: tuple[int, int],
+) -> None:
+    """Recorded once for each number of clients, for all rates: these lie in memory."""
+    rates = trainer.live.rate.fill_(lr)
+    steps.begin_tuning(batches)
+    for count in batches.active:
+        steps.tune(count, partial(_step, trainer, lr=rates[:count], span=span))
+
+
+def _step(
+    trainer: LocalTrainer, batch: Minibatch, lr: float | Tensor, span: tuple[int, int]
+) -> None:
+    """One step of the first clients, of whom each has a part of the batch."""
+    options, trained, (a, b) = trainer.options, trainer.layout.trained, span
+    rows, g = trainer.live.active(len(batch.x)), trainer.live.g[: len(batch.x)]
+    tensors = StepTensors(rows.models, rows.models, g, rows.losses)
+    trainer.executor.gradients(LocalStep(keep_buffers=b <= trained), tensors, batch)
+    moved = slice(a, min(b, trained))
+    part = rows.models[:, moved]
+    kernels.step(
+        part,
+        g[:, moved],
+        lr,
+        out=part,
+        weight_decay=options.weight_decay,
+        clip_norm=options.clip_norm,
+        backend=options.backend,
+    )

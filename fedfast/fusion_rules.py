@@ -99,6 +99,11 @@ def recorder_for(algorithm: Algorithm, can: Capabilities) -> Recorder | None:
     return CudaRecorder() if can.graphs and not eager_because(algorithm) else None
 
 
+def tuning_recorder(can: Capabilities) -> Recorder | None:
+    """What records steps of fine-tuning, in which no hook is called."""
+    return CudaRecorder() if can.graphs else None
+
+
 def eager_because(algorithm: Algorithm) -> str:
     """Why local steps are not recorded on CUDA, or ""."""
     for part in (algorithm, *algorithm.components):

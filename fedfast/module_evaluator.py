@@ -11,11 +11,12 @@ from torch.func import functional_call
 
 from .copies import copy_of
 from .data import Samples
-from .evaluation import Jobs, Part, assess, pieces, settled_pieces, starts_of, total
+from .evaluation import Jobs, Part, assess, pieces, starts_of, totals
 from .first_use import FirstUse
 from .layout import FlatLayout
 from .losses import Loss
 from .metrics.accuracy import Metric
+from .pending import Pending
 from .random import EVALUATION, keys64
 from .random_state import kept_random_state, seed_all
 from .torch_settings import rounding
@@ -47,9 +48,13 @@ class ModuleEvaluator:
         self.seed = int(keys64(seed, 0, 0, EVALUATION, 1)[0] >> 1)
         self._modules = FirstUse(lambda: [copy_of(module).eval() for _ in range(pool.workers)])
 
-    @torch.no_grad()
     def evaluate(self, row: Tensor, samples: Samples) -> tuple[float, float]:
         """(accuracy, mean loss) of one model. row: [S]."""
+        return self.begun(row, samples).read()
+
+    @torch.no_grad()
+    def begun(self, row: Tensor, samples: Samples) -> Pending[tuple[float, float]]:
+        """The same, to be read."""
         tensors = self._tensors(row)
         starts, workers = range(0, len(samples), EVALUATION_BATCH), self.pool.workers
 
@@ -63,7 +68,7 @@ class ModuleEvaluator:
         with kept_random_state(), rounding(self.precision):
             found = [part for made in self.pool.each(work) for part in made]
         parts = [part for _, part in sorted(found, key=lambda made: made[0])]
-        return total(self.loss, parts, samples.y)
+        return totals(self.loss, parts, samples.y)
 
     def _part(self, worker: int, tensors: dict[str, Tensor], samples: Samples, start: int) -> Part:
         part = samples.take(slice(start, start + EVALUATION_BATCH))
@@ -83,7 +88,7 @@ class ModuleEvaluator:
         def look(j: int, outputs: Tensor, y: Tensor) -> list[tuple[int, Part]]:
             return list(pieces(loss, metric, outputs, y, starts[j], ends))
 
-        return settled_pieces([piece for found in self._each(jobs, look) for piece in found])
+        return [piece for found in self._each(jobs, look) for piece in found]
 
     def _each(self, jobs: Jobs, look: Callable[[int, Tensor, Tensor], T]) -> list[T]:
         """look(j, outputs, targets) of every job j."""

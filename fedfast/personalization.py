@@ -17,10 +17,11 @@ from .data._concatenate import check_client, concatenate
 from .data.client_parts import ClientParts, sizes_of
 from .distributed.ranks import Ranks
 from .engine import Engine
-from .evaluation import Evaluator, Jobs, Part, total
+from .evaluation import Evaluator, Jobs, Part, figures
 from .fine_tuning import tune
 from .losses import Loss
 from .module_evaluator import EVALUATION_BATCH
+from .pending import Pending, known, together
 from .state import Committed, Tuned
 from .validation.data import NO_TESTS
 
@@ -107,6 +108,10 @@ class Personal:
         losses  whether losses are wanted too
         Raises ValueError without test parts.
         """
+        return self.begun(state, losses).read()
+
+    def begun(self, state: Committed | None = None, losses: bool = False) -> Pending[ClientScores]:
+        """`scores`, to be read."""
         state = self.engine.committed if state is None else state
         if self.test is None:
             raise ValueError(f"clients: they have {NO_TESTS}")
@@ -116,18 +121,22 @@ class Personal:
         look = partial(self._figures, self.test.y) if losses else self._correct
         ranks, test = self.engine.ranks, self.test
 
-        def shared() -> Figures:
+        def shared() -> Pending[Figures]:
             return look(_jobs(test, [lambda: state.server.row] * len(cuts), cuts))
 
-        common, loss = shared() if ranks is None else ranks.of_first(shared)
-        if not self.kept(state):
-            return ClientScores(self.tested, common, None, loss)
-        own = [partial(self.row, i, state) for i in range(len(ends))]
-        if ranks is None:
-            personal, own_loss = look(_jobs(test, own, ends))
-        else:
-            personal, own_loss = self._by_keepers(ranks, state, losses)
-        return ClientScores(self.tested, common, personal, loss, own_loss)
+        asked = [shared() if ranks is None else known(ranks.of_first(lambda: shared().read()))]
+        if self.kept(state):
+            own = [partial(self.row, i, state) for i in range(len(ends))]
+            jobs = _jobs(test, own, ends)
+            mine = look(jobs) if ranks is None else known(self._by_keepers(ranks, state, losses))
+            asked.append(mine)
+
+        def made(found: list[Figures]) -> ClientScores:
+            (common, loss), *rest = found
+            personal, own_loss = rest[0] if rest else (None, None)
+            return ClientScores(self.tested, common, personal, loss, own_loss)
+
+        return together(asked).then(made)
 
     def _by_keepers(self, ranks: Ranks, state: Committed, losses: bool) -> Figures:
         """Figures of the personal models, each from the rank that keeps it, or 0."""
@@ -150,7 +159,8 @@ class Personal:
             return nothing, np.full(len(nothing), np.nan) if losses else None
         own = [partial(self.row, i, state) for i in range(len(self.tested))]
         jobs = _jobs(self.test, own, np.cumsum(self.tested).tolist())
-        return self._figures(self.test.y, jobs) if losses else self._correct(jobs)
+        asked = self._figures(self.test.y, jobs) if losses else self._correct(jobs)
+        return asked.read()
 
     def _only(self, mine: np.ndarray) -> Personal:
         """The same with the test parts of some clients [N]; `test` None without samples."""
@@ -161,7 +171,7 @@ class Personal:
             made.test = self.test.take(torch.from_numpy(samples))
         return made
 
-    def _figures(self, y: Tensor, jobs: Jobs) -> tuple[np.ndarray, np.ndarray]:
+    def _figures(self, y: Tensor, jobs: Jobs) -> Pending[Figures]:
         """Correct predictions on each test part, and its mean loss. Both [N] float64
 
         y  targets of the joined test parts [n, ...]
@@ -170,22 +180,32 @@ class Personal:
         parts: list[list[Part]] = [[] for _ in ends]
         for i, part in self.evaluator().by_part(jobs, ends):
             parts[i].append(part)
-        right = np.array([sum(part.correct for part in own) for own in parts], dtype=np.float64)
         targets = y.split(self.tested.tolist())
-        losses = [
-            total(self.loss, own, own_y)[1] if own else np.nan
-            for own, own_y in zip(parts, targets, strict=True)
-        ]
-        return right, np.array(losses, dtype=np.float64)
+        each = together(
+            [
+                figures(self.loss, own, own_y) if own else known((0.0, np.nan))
+                for own, own_y in zip(parts, targets, strict=True)
+            ]
+        )
 
-    def _correct(self, jobs: Jobs) -> tuple[np.ndarray, np.ndarray | None]:
+        def made(found: list[tuple[float, float]]) -> Figures:
+            right, losses = zip(*found, strict=True)
+            return np.array(right, dtype=np.float64), np.array(losses, dtype=np.float64)
+
+        return each.then(made)
+
+    def _correct(self, jobs: Jobs) -> Pending[Figures]:
         """Correct predictions on each test part. [N] int64; float64 where they may be in part"""
         right = torch.cat(self.evaluator().correct(jobs))
-        if right.isnan().any():
-            return np.full(len(self.tested), np.nan), None  # no accuracy: nan would spread in sums
-        up_to = np.concatenate([[0], np.cumsum(right.cpu().numpy())])
-        last = np.cumsum(self.tested)
-        return up_to[last] - up_to[last - self.tested], None
+        kind, last = torch.empty(0, dtype=right.dtype).numpy().dtype, np.cumsum(self.tested)
+
+        def made(numbers: Sequence[np.ndarray]) -> Figures:
+            if np.isnan(numbers[0]).any():  # no accuracy: nan would spread in sums
+                return np.full(len(self.tested), np.nan), None
+            up_to = np.concatenate([[0], np.cumsum(numbers[0].astype(kind))])
+            return up_to[last] - up_to[last - self.tested], None
+
+        return Pending([right], made)
 
 
 def _jobs(test: Samples, models: Sequence[Callable[[], Tensor]], ends: Sequence[int]) -> Jobs:

@@ -51,16 +51,24 @@ class RecordedSteps:
         self.lines, self.step = self._counters[:-1], self._counters[-1]
         self.total = torch.zeros(2, len(losses), dtype=torch.float64, device=device)
         self._placed: tuple[int, ...] = ()
+        self._noise: Tensor | None = None  # of the step at hand
 
     def forget(self) -> None:
         """The samples lie elsewhere now."""
         self.replay.forget()
 
-    def begin(self, start: Tensor, batches: ChunkBatches, at: Clients) -> RecordedChunk:
-        """A chunk from the row `start` [S], after the hooks that come before its first step."""
-        self._counters.copy_(self._order)
-        self.total.zero_()
-        self._hold_batches(batches)
+    def begin(
+        self, start: Tensor, batches: ChunkBatches, at: Clients, drawn: Tensor | None = None
+    ) -> RecordedChunk:
+        """A chunk from the row `start` [S], after the hooks that come before its first step.
+
+        drawn  [n, ...], what the optimizer has drawn for each batch
+        """
+        self._rewind(batches)
+        if drawn is not None:
+            table = self.held.put("noise", drawn)
+            if self._noise is None:
+                self._noise = table.new_zeros(len(self.losses), *table.shape[1:])
         own, still = at.w.data_ptr() != at.start.data_ptr(), self._still(start, at)
         self.numbers.begin(still, len(batches.active))
         placed = tuple(
@@ -75,6 +83,21 @@ class RecordedSteps:
         self.forget_moved()
         return RecordedChunk(self, still, own)
 
+    def begin_tuning(self, batches: ChunkBatches) -> None:
+        """A chunk whose steps read its batches alone, beside what stays where it is."""
+        self._rewind(batches)
+        self.forget_moved()
+
+    def tune(self, count: int, step: Callable[[Minibatch], None]) -> None:
+        """The next step of the first `count` clients of such a chunk."""
+
+        def work() -> None:
+            batch = self.batch(count)
+            step(batch)
+            self.end(count, batch.count)
+
+        self.replay.run(count, work)
+
     def forget_moved(self) -> None:
         """Forget recordings where what they read lies elsewhere now."""
         if self.held.moved or self.numbers.moved:
@@ -86,10 +109,25 @@ class RecordedSteps:
         held = {name: self.held.whole(name) for name in TABLES if name in self.held}
         return self.fetch(Packed(lines=self.lines[:count], **held))
 
+    def noise(self, count: int) -> Tensor | None:
+        """What was drawn for the step at hand of the first `count` clients. [K, ...]"""
+        if self._noise is None:
+            return None
+        table, out = self.held.whole("noise").flatten(1), self._noise[:count]
+        lines, into = self.lines[:count, None], out.view(count, 1, -1)
+        kernels.gather(table, lines, out=into, backend=self.backend)
+        return out
+
     def end(self, count: int, seen: Tensor) -> None:
         """Behind a step of the first `count` clients, on `seen` [K] samples each."""
         own = self.losses[:count], seen, self.total[:, :count], self.lines[:count]
         kernels.advance(Tally(*own, self.step), self.numbers.turned(count), self.backend)
+
+    def _rewind(self, batches: ChunkBatches) -> None:
+        """To the first step of a chunk with these batches."""
+        self._counters.copy_(self._order)
+        self.total.zero_()
+        self._hold_batches(batches)
 
     def _hold_batches(self, batches: ChunkBatches) -> None:
         """One line per client and step: each table as long as the longest chunk so far."""
@@ -158,6 +196,6 @@ class RecordedChunk:
         now = replace(own, going=going, fresh=fresh, step=cast("int", steps.step))
         if fresh and not self.own:
             now.w = now.start.expand(count, -1)
-        batch = steps.batch(count)
+        batch, now.noise = steps.batch(count), steps.noise(count)
         step(now, batch)
         steps.end(count, batch.count)

@@ -22,6 +22,7 @@ from .history import Row
 from .kernels.overlap import apart_by_construction
 from .kernels.plan import forget_recording
 from .kernels.threads import thread_count
+from .pending import Pending, both, known
 from .phases import span, timed
 from .random_state import kept_random_state, seed_all
 from .round_records import Outcome
@@ -109,14 +110,22 @@ def evaluate(parts: Components, row: Tensor, samples: Samples) -> tuple[float, f
 
     Modules that draw are seeded by the module's executor, batch by batch.
     """
-    with _testing(parts):
-        return parts.evaluator().evaluate(row, samples)
+    return _begun(parts, row, samples).read()
 
 
 def evaluate_clients(parts: Components, state: Committed, losses: bool) -> ClientScores:
     """The models of `state` on the clients' own test parts."""
+    return _begun_clients(parts, state, losses).read()
+
+
+def _begun(parts: Components, row: Tensor, samples: Samples) -> Pending[tuple[float, float]]:
     with _testing(parts):
-        return parts.personal.scores(state, losses)
+        return parts.evaluator().begun(row, samples)
+
+
+def _begun_clients(parts: Components, state: Committed, losses: bool) -> Pending[ClientScores]:
+    with _testing(parts):
+        return parts.personal.begun(state, losses)
 
 
 @contextmanager
@@ -188,18 +197,27 @@ def _evaluation(
 ) -> tuple[dict[str, float], ClientScores | None]:
     """(columns of the global test, scores on the clients' own test parts) of a state not committed
     yet; nothing where it is not tested."""
-    test, personal, found = parts.design.test, parts.personal, dict[str, float]()
-    if not (parts.design.evaluates(t) or after.stopped):
-        return found, None
-    begin, ranks = time.perf_counter(), parts.design.ranks
-    if test is not None:
-        tests = partial(evaluate, parts, after.server.row, test)
-        found["accuracy"], found["loss"] = tests() if ranks is None else ranks.of_first(tests)
-    losses = parts.design.options.client_metrics
-    scores = evaluate_clients(parts, after, losses) if personal.test else None
-    if found or scores:
-        found["evaluation_seconds"] = time.perf_counter() - begin
-    return found, scores
+    design, personal = parts.design, parts.personal
+    if not (design.evaluates(t) or after.stopped) or (design.test is None and not personal.test):
+        return {}, None
+    begin, test = time.perf_counter(), _begun_test(parts, after.server.row)
+    clients: Pending[ClientScores | None] = known(None)
+    if personal.test:
+        clients = _begun_clients(parts, after, design.options.client_metrics)
+    found, scores = both(test, clients).read()
+    return found | {"evaluation_seconds": time.perf_counter() - begin}, scores
+
+
+def _begun_test(parts: Components, row: Tensor) -> Pending[dict[str, float]]:
+    """The columns of the global test, where there is one."""
+    test, ranks = parts.design.test, parts.design.ranks
+    if test is None:
+        return known({})
+    if ranks is None:
+        asked = _begun(parts, row, test)
+    else:
+        asked = known(ranks.of_first(partial(evaluate, parts, row, test)))
+    return asked.then(lambda found: dict(zip(("accuracy", "loss"), found, strict=True)))
 
 
 def _status(outcome: Outcome) -> str:

@@ -119,11 +119,11 @@ class DirectTables:
 
     def read(self, name: str, places: Tensor) -> Tensor:
         """A copy, [n, width]."""
-        return self.tables[name][places.to(self.shape.device)]
+        return self.tables[name][sent_to(places, self.shape.device)]
 
     def write(self, name: str, places: Tensor, rows: Tensor) -> None:
         """Rows from outside of a round, [n, width]."""
-        self.tables[name][places.to(self.shape.device)] = rows.to(self.shape.device)
+        self.tables[name][sent_to(places, self.shape.device)] = rows.to(self.shape.device)
 
     def files(self) -> dict[str, PlacedFile]:
         """See `RowTables`."""

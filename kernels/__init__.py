@@ -18,8 +18,10 @@ from .divergence import kl_gradient
 from .dropout import dropout
 from .embedding import embedding, embedding_backward
 from .gather import gather
+from .gaussian import sample_gaussian, sample_gaussian_backward, sum_gaussians
 from .gram import gram
 from .group_norm import group_norm, group_norm_backward
+from .harmonize import harmonize
 from .layer_norm import layer_norm, layer_norm_backward
 from .linear import linear, linear_backward
 from .loss import cross_entropy
@@ -89,6 +91,7 @@ __all__ = [
     "gram",
     "group_norm",
     "group_norm_backward",
+    "harmonize",
     "layer_norm",
     "layer_norm_backward",
     "linear",
@@ -107,9 +110,12 @@ __all__ = [
     "pool",
     "pool_backward",
     "reach",
+    "sample_gaussian",
+    "sample_gaussian_backward",
     "sensitivity",
     "stats",
     "step",
+    "sum_gaussians",
     "tally",
     "turn",
 ]

@@ -33,6 +33,7 @@ from fedfast.kernels import (
     fetch,
     gather,
     gram,
+    harmonize,
     mix,
     perturb,
     registry,
@@ -122,6 +123,8 @@ def bank_forms(dtype: torch.dtype, size: int, segments: Segments) -> Forms:
     many = torch.zeros(33, size, dtype=dtype)  # tiles of other sizes
     yield "gram twelve", partial(gram, many[:12], **layers)
     yield "gram many", partial(gram, many, shared, **layers)
+    table, pairs = torch.zeros(2, K, K, dtype=torch.float64), torch.zeros(3, 2, dtype=torch.int32)
+    yield "harmonize", partial(harmonize, table, table[0, 0], pairs, True, **call)
     scores = partial(sensitivity, w, shared, segments, **call)
     yield "sensitivity", partial(scores, normalize=False)
     yield "sensitivity normalized", partial(scores, normalize=True)

@@ -188,7 +188,7 @@ NOISY = Task(noisy, (13,), 5, (7, 10, 3, 12, 9, 5), SHORT | RATES)
 UNTRACED = Task(untraced, (13,), 5, (8, 10, 6, 12, 7, 11), SHORT | RATES)
 STATEFUL = ("scaffold", "feddyn", "fedsmoo", "fedgloss", "fedfsa", "mofedsam")
 LONGER = {"rounds": 3, "weight_decay": 1e-3, "clip_norm": 1.0, "verify": False}
-GENERIC = {"fedcr": NOISY}  # the algorithms that always ask autograd
+MODELS = {"fedcr": NOISY}  # of algorithms that ask for one of their own
 OWN = {"fedsgd": {"batch_size": None, "local_epochs": 1}}  # settings that an algorithm demands
 THREADS = " on 2 threads"
 
@@ -200,7 +200,8 @@ def runs() -> Iterator[tuple[str, Run]]:
     for name in (*BOTH, *STATEFUL):
         yield f"mlp {name} longer", partial(DENSE, name, **LONGER)
         yield f"mlp {name} float64", partial(DENSE, name, **LONGER, dtype=torch.float64)
-    yield "generic fedsol", partial(DENSE, "fedsol", loss=F.cross_entropy)
+    for task, name in ((DENSE, "fedsol"), (NOISY, "fedcr")):
+        yield f"generic {name}", partial(task, name, loss=F.cross_entropy)
     for name in (*BOTH, "scaffold", "fedfsa"):
         yield f"generic softplus {name}", partial(UNTRACED, name)
     for label, name in (("W2", "fedsam"), ("W4", "fedavg")):
@@ -219,8 +220,7 @@ def large() -> Iterator[tuple[str, Run]]:
 
 def _every_algorithm() -> Iterator[tuple[str, Run]]:
     for name in fedfast.algorithms.names():
-        task, label = GENERIC.get(name, DENSE), "generic" if name in GENERIC else "mlp"
-        yield f"{label} {name}", partial(task, name, **OWN.get(name, {}))
+        yield f"mlp {name}", partial(MODELS.get(name, DENSE), name, **OWN.get(name, {}))
 
 
 def parts() -> list[str]:

@@ -26,14 +26,18 @@ from fedfast.kernels import (
     fetch,
     gather,
     gram,
+    harmonize,
     kl_gradient,
     log_softmax,
     log_softmax_backward,
     mix,
     perturb,
+    sample_gaussian,
+    sample_gaussian_backward,
     sensitivity,
     stats,
     step,
+    sum_gaussians,
 )
 from fedfast.kernels.packing import ByStep, Into, Packed, Tally, Tones
 from fedfast.kernels.server import RULES
@@ -81,7 +85,7 @@ def named(call: Callable[..., Any], *args: Any, **options: Any) -> tuple[str, Ca
 
 
 def bank_forms(make: Make) -> Forms:
-    """`mix`, `adam`, `perturb`, `step`, `stats`, `gram`, `sensitivity`."""
+    """`mix`, `adam`, `perturb`, `step`, `stats`, `gram`, `harmonize`, `sensitivity`."""
     size = make.size(400)
     w, g, m = (make(3, 400) for _ in range(3))
     row, given = make.dense(400), make.dense(3)
@@ -111,6 +115,9 @@ def bank_forms(make: Make) -> Forms:
     for y, x_ref, cuts in product((None, g), (None, row), (dict(), layers)):
         yield named(stats, w, y, x_ref=x_ref, y_ref=None if y is None else m, **cuts)
         yield named(gram, w, x_ref, **cuts)
+    table, share = make.dense(2, 3, 3, dtype=torch.float64), make.dense(3, dtype=torch.float64)
+    pairs = make.dense(3, 2, dtype=torch.int32)
+    yield named(harmonize, table, share, pairs, True)
     for before, normalize in product((g, row), (False, True)):
         yield named(sensitivity, w, before, cut, normalize=normalize)
     assert w.shape[1] == size
@@ -175,6 +182,20 @@ def packed_forms(make: Make) -> Forms:
     yield named(advance, tally, ByStep(make.dense(2, 4, 3), make.dense(2, 3), places))
 
 
+def gaussian_forms(make: Make) -> Forms:
+    """Operations of `gaussian.py`, with a divergence and without."""
+    h = torch.zeros(1, 1, 2, dtype=make.dtype) if make.ones else make(3, 5, 20)  # 2 D is even
+    noise, dz = make(3, 15, 10), make(3, 15, 10)
+    y, count = make.dense(3, 5, dtype=torch.int64), make.dense(3, dtype=torch.int32)
+    prior, losses = (make(3, 4, 10), make(3, 4, 10)), make.dense(3)
+    yield named(sample_gaussian, h, noise, y, count)
+    for beta in (0.0, 0.1):
+        given = h, noise, dz, y, count, *prior
+        yield named(sample_gaussian_backward, *given, losses=losses, beta=beta)
+    sums = make(3, 4, 10), make(3, 4, 10)
+    yield named(sum_gaussians, h, y, count, make.dense(3), precision=sums[0], pull=sums[1])
+
+
 def batch_forms(make: Make) -> Forms:
     """`cross_entropy`, `kl_gradient`, `log_softmax`, `dropout`."""
     for batch, classes in (5, 10), (5, 600):
@@ -194,4 +215,4 @@ def batch_forms(make: Make) -> Forms:
     yield named(dropout, x, *numbers, span=np.int32(make.size(48)))
 
 
-FORMS = bank_forms, server_forms, data_forms, packed_forms, batch_forms
+FORMS = bank_forms, server_forms, data_forms, packed_forms, gaussian_forms, batch_forms

@@ -30,6 +30,9 @@ from fedfast.kernels import (
     pool,
     pool_backward,
     reach,
+    sample_gaussian,
+    sample_gaussian_backward,
+    sum_gaussians,
 )
 
 Forms = Iterator[tuple[str, Callable[[], Any]]]
@@ -77,6 +80,20 @@ def loss_forms(dtype: torch.dtype, aligned: bool) -> Forms:
         )
         divergence = partial(kl_gradient, logits, torch.zeros_like(logits), count, 3.0)
         yield f"kl_gradient {classes}", partial(divergence, backend="triton")
+
+
+def gaussian_forms(dtype: torch.dtype, aligned: bool) -> Forms:
+    """Three samples of each input."""
+    batch, size, classes = (10, 64, 10) if aligned else (3, 33, 4)
+    h, y = torch.zeros(CLIENTS, batch, 2 * size, dtype=dtype), torch.zeros(CLIENTS, batch).long()
+    noise, count = torch.zeros(CLIENTS, 3 * batch, size, dtype=dtype), torch.ones(CLIENTS).int()
+    given, prior = (h, noise, y, count), torch.zeros(classes, size, dtype=dtype)
+    yield "sample_gaussian", partial(sample_gaussian, *given, backend="triton")
+    back = h, noise, noise, y, count, prior, prior
+    options = dict(beta=0.1, losses=torch.zeros(CLIENTS, dtype=dtype), backend="triton")
+    yield "sample_gaussian_backward", partial(sample_gaussian_backward, *back, **options)
+    sums = {n: torch.zeros(CLIENTS, classes, size, dtype=dtype) for n in ("precision", "pull")}
+    yield "sum_gaussians", partial(sum_gaussians, h, y, count, **sums, backend="triton")
 
 
 def pool_forms(dtype: torch.dtype, aligned: bool) -> Forms:
@@ -169,5 +186,6 @@ SEQUENCES = dropout_forms, softmax_forms, embedding_forms, lstm_forms
 
 def every(dtype: torch.dtype, aligned: bool) -> Forms:
     """(name, call) of every layer operation; `aligned`: rows are multiples of 16 bytes."""
-    for forms in (linear_forms, element_forms, loss_forms, pool_forms, lowrank_forms, *SEQUENCES):
+    batches = loss_forms, gaussian_forms, pool_forms
+    for forms in (linear_forms, element_forms, *batches, lowrank_forms, *SEQUENCES):
         yield from forms(dtype, aligned)

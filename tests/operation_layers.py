@@ -38,6 +38,10 @@ def layer(B: int, I: int, O: int) -> Form:  # noqa: E741, N803 (the letters of t
     return dict(B=B, I=I, O=O)
 
 
+def gaussian(B: int, D: int, samples: int, C: int) -> Form:  # noqa: N803
+    return dict(B=B, D=D, E=2 * D, R=B * samples, C=C)
+
+
 PLAIN: Form = dict(alpha=1.0, beta=0.0)
 ELEMENTS = dict(
     small=(inner(3, 31), inner(1023)),
@@ -65,6 +69,24 @@ ROWS = dict(
     native=(dict(B=64, C=130), dict(B=33, C=257)),
     large=((4, dict(B=301, C=200)), (1, dict(B=301, C=200))),
 )
+GAUSSIANS = dict(
+    small=(gaussian(1, 1, 1, 1), gaussian(7, 3, 5, 4), gaussian(5, 300, 2, 3)),
+    native=(gaussian(33, 17, 4, 10),),
+    large=((4, gaussian(60, 70, 15, 10)), (1, gaussian(60, 70, 15, 10))),
+)
+
+
+def priors(draw: Draw) -> Tensor:
+    """Deviations [K, C, D]."""
+    return draw.laid_out(draw.vector(*draw.shape("K C D")))
+
+
+def some(draw: Draw) -> Tensor:
+    """[K] of the operation's dtype: every second client."""
+    return (torch.arange(draw.clients) % 2).to(draw.dtype)
+
+
+SAMPLED: Form = dict(targets=integers("C", "K B"), count=counts(1), alpha=0.5, spread=priors)
 WORDS: Form = dict(token=integers("V", "K ..."))
 TOKENS = dict(
     small=(dict(V=1, E=1, rest=(1,)), dict(V=40, E=70, rest=(50,)), dict(V=7, E=33, rest=(3, 6))),
@@ -173,6 +195,23 @@ LAYERS: dict[str, Cases] = {
     ),
     "cross_entropy": Cases({"ragged": dict(targets=integers("C", "K B"), count=counts(0))}, **ROWS),
     "kl_gradient": Cases({"ragged": dict(count=counts(0), temperature=3.0)}, **ROWS),
+    "sample_gaussian": Cases(
+        {"ragged": dict(targets=integers("9", "K B"), count=counts(0), alpha=0.5)}, **GAUSSIANS
+    ),
+    "sample_gaussian_backward": Cases(
+        {
+            "ragged": SAMPLED | dict(beta=0.3),
+            "without a divergence": SAMPLED | dict(beta=0.0),
+        },
+        **GAUSSIANS,
+    ),
+    "sum_gaussians": Cases(
+        {
+            "all": dict(targets=integers("C", "K B"), count=counts(0), last=1.0, alpha=0.5),
+            "some": dict(targets=integers("C", "K B"), count=counts(0), last=some, alpha=0.5),
+        },
+        **GAUSSIANS,
+    ),
     "log_softmax": Cases({"rows": {}}, **{n: with_rest(s) for n, s in ROWS.items()}),
     "log_softmax_backward": Cases({"rows": {}}, **{n: with_rest(s) for n, s in ROWS.items()}),
     "embedding": Cases({"words": WORDS}, **TOKENS),

@@ -19,11 +19,12 @@ from fedfast.kernels.triton import common
 from torch import Tensor, nn
 
 import fedfast
-from fedfast import ahead, fusion_rules, round_batches
+from fedfast import ahead, client_loop, fusion_rules, models, round_batches
 from fedfast.algorithms import (
     Algorithm,
     Exponential,
     FedAvg,
+    FedAvgFT,
     FedGloSS,
     FedSAM,
     FineTune,
@@ -33,6 +34,7 @@ from fedfast.algorithms import (
 from fedfast.algorithms.base import ALGORITHMS
 from fedfast.data import FederatedData
 from fedfast.evaluation import assess, total
+from fedfast.held_tensors import HeldTensors
 from fedfast.metrics.accuracy import MULTICLASS
 from fedfast.programs import evaluator
 from fedfast.recorded_steps import RecordedChunk, RecordedSteps
@@ -46,12 +48,8 @@ from test_cuda_graph import model  # noqa: E402
 pytestmark = pytest.mark.skipif(
     not common.INTERPRETED, reason="kernels run in Triton's interpreter, on a device of its own"
 )
-OWN_LOSS = {"fedcr"}  # trained by the module: a loss of the algorithm's own
 ONE_STEP = {"fedsgd"}
-# Rounds that wait twice: pairs of clients are projected in turn, by a table that the host goes
-# through.
-TWICE = {"fedgh"}
-RECORDED = sorted(set(ALGORITHMS) - OWN_LOSS - ONE_STEP)
+RECORDED = sorted(set(ALGORITHMS) - ONE_STEP)
 SIX = ["cosine", "conflicts", "delta_eps", "norm", "drift", "momentum"]
 
 
@@ -89,8 +87,14 @@ class Block(nn.Module):
         return self.head(torch.relu(self.norm(self.b(x)) + x).flatten(1))
 
 
+def stochastic() -> nn.Module:
+    """What FedCR trains."""
+    return models.build("stochastic", input_shape=(8,), classes=4, seed=4, hidden=[7], dimZ=3)
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "mlp": (mlp, lambda: federation([8, 8, 8, 8])),
+    "stochastic": (stochastic, lambda: federation([8, 8, 8, 8])),
     "wide": (mlp, lambda: federation([24] * 4)),
     "cnn": (model, lambda: images(8)),
     "lstm": (next_word, lambda: sentences([8, 8, 8, 8])),
@@ -138,7 +142,7 @@ def counts(
     device: Device, name: str | Algorithm, kind: str = "mlp", epochs: int = 1, **options: Any
 ) -> Counts:
     """Of the fourth round: the shapes of all its steps have been recorded."""
-    net, data = MODELS[kind]
+    net, data = MODELS["stochastic" if name == "fedcr" else kind]
     for row in simulation(net(), data(), name, local_epochs=epochs, rounds=5, **options):
         assert row.status == "ok"
         if row.round == 4:
@@ -159,7 +163,7 @@ def test_a_step_is_one_launch_and_a_round_waits_once(name: str, device: Device) 
     steps = 8 if name == "centralized" else 2
     assert (few.graphs, many.graphs) == (steps * exchanges, 3 * steps * exchanges)
     assert many.events == few.events
-    assert many.events["wait"] == 1 + (name in TWICE)
+    assert many.events["wait"] == 1
 
 
 def test_a_single_step_on_all_samples_is_a_graph(device: Device) -> None:
@@ -196,6 +200,68 @@ def test_fine_tuning_behind_the_last_round_waits_for_nothing(device: Device) -> 
         waits.append(device.count("wait"))
         device.events.clear()
     assert waits[-1] == 1
+
+
+def test_a_step_of_fine_tuning_is_one_launch(device: Device) -> None:
+    """Four clients in chunks of three and one, two steps an epoch; a shape's first one is eager."""
+    found = []
+    for epochs in (2, 5):
+        for _ in simulation(mlp(), federation([8] * 4), FedAvgFT(epochs=epochs), rounds=2, chunk=3):
+            events, _ = Counter(device.events), device.events.clear()
+        found.append((events.pop(("launch", "graph")), events))
+    (few, some), (many, others) = found
+    assert others == some  # no copy, wait or allocation
+    assert many - few == 2 * 2 * 3
+    assert (
+        few == 2 * 2 * 2 - 2 + 2
+    )  # the round's own: the second step of both of its chunks' shapes
+
+
+@pytest.mark.parametrize("layers", ["last", "all"])
+def test_recorded_fine_tuning_is_the_eager_one_to_the_bit(
+    layers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Running statistics, dropout, a clip, clients of unlike length in chunks; whoever goes on."""
+    found = []
+    for recorded in (True, False):
+        with emulated(monkeypatch, computes=True):
+            if not recorded:
+                monkeypatch.setattr(client_loop, "tuning_recorder", lambda _: None)
+            algorithm, options = FedAvgFT(epochs=3, layers=layers), dict(rounds=2, chunk=2)
+            sim = simulation(noisy(), federation([7, 4, 6, 3]), algorithm, clip_norm=0.5, **options)
+            sim.run(progress=False)
+            models = [sim.client_state_dict(i) for i in range(4)]
+            found.append([flat({n: t.cpu() for n, t in m.items()}) for m in models])
+            common = flat({n: t.cpu() for n, t in sim.state_dict().items()})
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other) and not torch.equal(one, common)
+
+
+def noisy() -> nn.Module:
+    torch.manual_seed(0)
+    layers = nn.Linear(8, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Dropout(0.3), nn.Linear(7, 4)
+    return nn.Sequential(*layers)
+
+
+def test_noise_that_is_drawn_ahead_is_planned_for(device: Device) -> None:
+    """FedCR's, of all steps of a chunk: its table on the device, and what the plan counts of it."""
+    each, tables, put = [], [], HeldTensors.put
+
+    def noted(self: HeldTensors, name: str, t: Tensor, least: int = 0) -> Tensor:
+        if name == "noise":
+            tables.append(t.nbytes)
+        return put(self, name, t, least)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HeldTensors, "put", noted)
+        for epochs in (1, 3):
+            settings = dict(local_epochs=epochs, rounds=1)
+            sim = simulation(stochastic(), federation([8] * 4), "fedcr", **settings)
+            sim.run(progress=False)
+            each.append(sim.memory.each)
+    clients, step = 3, 4 * 15 * 3 * 4  # batch, samples, dimensions, bytes
+    assert tables == [clients * 2 * step, clients * 6 * step]
+    assert each[1] - each[0] == 4 * step
 
 
 def test_evaluation_is_one_graph_a_pass_and_one_wait(
@@ -355,6 +421,8 @@ CASES: dict[str, tuple[Algorithm, dict[str, Any]]] = {
     "variates": (by_name("scaffold"), dict(clip_norm=0.5, chunk=3)),
     "momentum": (FedAvg(local=fedfast.SAM(rho=0.1, momentum=0.5)), {}),
     "moment": (by_name("fednsam-single"), {}),
+    "noise": (by_name("fedcr", L=3, beta=0.2, alpha=0.3), dict(local_epochs=2, clip_norm=0.5)),
+    "noise in chunks": (by_name("fedcr", L=2, beta=0.2), CHUNKS),
 }
 
 
@@ -369,7 +437,8 @@ def test_replayed_graphs_are_the_eager_run_to_the_bit(
         with emulated(monkeypatch, computes=True) as device:
             if not recorded:
                 monkeypatch.setattr(fusion_rules, "eager_because", lambda *_: "for the test")
-            sim = simulation(mlp(), federation([7, 4, 5, 3]), algorithm, **options)
+            net = stochastic() if algorithm.name == "fedcr" else mlp()
+            sim = simulation(net, federation([7, 4, 5, 3]), algorithm, **options)
             losses = [row.train_loss for row in sim]
             state = {name: t.cpu() for name, t in sim.state_dict().items()}
         assert bool(device.graphs) == recorded

@@ -10,25 +10,31 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from federation import federation, mlp
+from federation import arrays, federation, mlp
 from fedfast.kernels.triton import common
 from paired_runs import simulation as paired
 from test_client_state import STATEFUL, everything, with_a_bomb
 from torch import Tensor, nn
 
-from fedfast import models
-from fedfast.algorithms import FedALA, FedCR, FedSOL, adaptive_mixing, fedcr
+import fedfast
+from fedfast.algorithms import FedALA, FedAvg, FedCR, FedSOL, adaptive_mixing, fedcr
+from fedfast.algorithms.base import ALGORITHMS
+from fedfast.algorithms.fedcr import BottleneckSGD
 from fedfast.algorithms.fedsol import ProximalSAM
 from fedfast.algorithms.hooks import NamedRows
 from fedfast.batches import BatchNumbers, Minibatch
+from fedfast.data import FederatedData
 from fedfast.engine import Engine
+from fedfast.evaluation import assess, figures, totals
+from fedfast.metrics.accuracy import MULTICLASS
+from fedfast.pending import Pending, together
 from fedfast.transfers import sent_to
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 from emulated_cuda import Device  # noqa: E402
 from interrupts import differences  # noqa: E402
-from test_emulated_rounds import emulated, simulation  # noqa: E402
+from test_emulated_rounds import emulated, simulation, stochastic  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     not common.INTERPRETED, reason="kernels run in Triton's interpreter, on a device of its own"
@@ -52,11 +58,7 @@ def waits(
 @pytest.mark.parametrize("name", ["fedavg", "naive-fedgloss", "scaffold", "fedwmsam", "fedgh"])
 def test_further_chunks_wait_no_more(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, single = (waits(monkeypatch, mlp(), name, False, chunk=chunk)[3] for chunk in (None, 1))
-    assert single == whole <= 2
-
-
-def stochastic() -> nn.Module:
-    return models.build("stochastic", input_shape=(8,), classes=4, seed=4, hidden=[7], dimZ=3)
+    assert single == whole == 1
 
 
 by_module = pytest.mark.usefixtures("own_divergence")
@@ -64,8 +66,9 @@ by_module = pytest.mark.usefixtures("own_divergence")
 
 @pytest.fixture
 def own_divergence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """FedSOL as if its divergence were not known to layer programs."""
-    monkeypatch.setattr(ProximalSAM, "own_loss", "for the test")
+    """FedSOL and FedCR as if their losses were not known to layer programs."""
+    for known in (ProximalSAM, BottleneckSGD):
+        monkeypatch.setattr(known, "own_loss", "for the test")
 
 
 BY_MODULE = {
@@ -88,9 +91,61 @@ def test_steps_of_the_module_executor_wait_for_nothing(
     assert few == many == most
 
 
-def test_a_test_set_is_one_wait_more_of_fedcr(monkeypatch: pytest.MonkeyPatch) -> None:
-    test = federation([21]).samples
-    assert waits(monkeypatch, stochastic(), FedCR(L=2), False, test=test)[3] == 2
+# Why a round with a test set may wait more than twice.
+MORE = {"fedala": "clients learn their weights in passes until all have settled, in a first call"}
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_a_test_set_is_one_wait_more(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every algorithm; evaluated in each round, with and without."""
+    net = stochastic if name == "fedcr" else mlp
+    options: dict[str, Any] = dict(batch_size=None) if name == "fedsgd" else {}
+    plain = waits(monkeypatch, net(), name, False, **options)
+    tested = waits(monkeypatch, net(), name, False, test=federation([21]).samples, **options)
+    assert [more - few for more, few in zip(tested[1:], plain[1:], strict=True)] == [1] * 3
+    assert (max(tested[1:]) > 2) == (name in MORE)
+
+
+def with_tests(sizes: list[int]) -> FederatedData:
+    """Four clients that have test parts, one of them an empty one."""
+    test = list(zip(*arrays(sizes), strict=True))
+    return FederatedData.from_arrays(*arrays([8] * 4), test=test)
+
+
+@pytest.mark.parametrize("metrics", [False, True], ids=["accuracies", "losses"])
+@pytest.mark.parametrize("keep", [False, True], ids=["global", "personal"])
+def test_all_that_is_evaluated_is_one_wait(
+    keep: bool, metrics: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test set, the clients' own test parts by the global model and by models of their own."""
+    options: dict[str, Any] = dict(test=federation([21]).samples, client_metrics=metrics)
+    options |= dict(rounds=3, batch_size=4, device="cuda:0", verify=False, threads=1)
+    data, found = with_tests([5, 0, 3, 9]), []
+    with emulated(monkeypatch, computes=False) as device:
+        for row in fedfast.Simulation(mlp(), data, FedAvg(keep_models=keep), **options):
+            assert row.status == "ok"
+            found.append(device.count("wait"))
+            device.events.clear()
+    assert found[2] == 2
+
+
+def test_losses_of_whole_test_sets_are_read_with_all_else() -> None:
+    """Losses that are no mean of the parts': they are taken of all outputs, on the device."""
+    generator, y = torch.Generator().manual_seed(3), torch.arange(21) % 4
+    z, loss = torch.randn(21, 4, generator=generator), nn.CrossEntropyLoss(label_smoothing=0.1)
+
+    def asked(outputs: Tensor, targets: Tensor) -> Pending[list[tuple[float, float]]]:
+        cuts = [(outputs[a:b], targets[a:b]) for a, b in ((0, 8), (8, 21))]
+        parts = [assess(loss, MULTICLASS, *cut, 21) for cut in cuts]
+        return together([figures(loss, parts, targets), totals(loss, parts[:1], targets[:8])])
+
+    expected = asked(z, y).read()
+    with Device().on() as device:
+        pending = asked(z.to("cuda:0"), y.to("cuda:0"))
+        device.events.clear()
+        found = pending.read()
+        assert device.count("wait") == 1
+    assert found == expected and found[0][1] == float(loss(z, y))
 
 
 @by_module

@@ -4,11 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from federation import arrays, flat
+from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 import fedfast
 from fedfast import models
-from fedfast.algorithms import FedAvg, FedCR, fedcr
+from fedfast.algorithms import FedALA, FedAvg, FedCR, FineTune, fedcr
 
 SIZES, CLASSES, DIM = [9, 4, 6], 4, 3
 LR, BETA, L, ALPHA = 0.2, 0.3, 2, 0.5
@@ -103,6 +104,93 @@ def test_the_authors_rules_round_by_round(monkeypatch, chunk):
     for c, (mean, deviation) in enumerate(prior):
         assert (kept["r_mu"][c] - mean).abs().max() < 1e-12
         assert (kept["r_sigma"][c] - deviation).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_a_layer_program_gives_what_autograd_gives(clip):
+    program, sim = simulate(clip_norm=clip)
+    module, other = simulate(clip_norm=clip, loss=F.cross_entropy)
+    assert sim.generic_because == "" and "callable" in other.generic_because
+    assert (program - module).abs().max() < 1e-12
+    for name, held in sim._engine.state.values.items():
+        assert (held - other._engine.state.values[name]).abs().max() < 1e-12
+    for found, expected in zip(sim.history, other.history, strict=True):
+        assert found.train_loss == pytest.approx(expected.train_loss, rel=1e-12)
+
+
+class Convolutions(nn.Module):
+    """Statistics of a batch before the Gaussians, dropout: a client's own numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.out = nn.Linear(3 * 4 * 4, 2 * DIM)
+
+    def forward(self, x):
+        return self.out(F.softplus(self.norm(self.conv(x))).flatten(1))
+
+
+class Rectified(Convolutions):
+    def forward(self, x):
+        return self.out(F.dropout(torch.relu(self.norm(self.conv(x))), 0.25).flatten(1))
+
+
+def images(encoder, **options):
+    torch.manual_seed(3)
+    data = fedfast.FederatedData.from_arrays(*arrays([9, 4, 6, 7], shape=(1, 4, 4)))
+    settings = dict(rounds=3, local_epochs=2, batch_size=3, lr=LR, seed=1, drop_last=True)
+    net = models.Stochastic(encoder(), nn.Linear(DIM, CLASSES))
+    algorithm = options.pop("algorithm", FedCR(beta=BETA, L=3, alpha=ALPHA))
+    sim = fedfast.Simulation(net, data, algorithm, **settings | options)
+    sim.run(progress=False)
+    return flat(sim.state_dict()), sim
+
+
+def test_a_client_does_not_depend_on_its_company():
+    whole, sim = images(Rectified)
+    assert sim.generic_because == ""
+    for options in (dict(chunk=1), dict(chunk=3, threads=2)):
+        assert torch.equal(images(Rectified, **options)[0], whole)
+
+
+def test_an_encoder_that_no_program_has_is_trained_by_the_module():
+    found, sim = images(Convolutions)
+    assert "softplus" in sim.generic_because
+    assert torch.isfinite(found).all()
+
+
+def test_gradients_without_the_objective_are_the_models_own():
+    """FedALA's clients learn their weights by the loss of the means; and so does fine-tuning."""
+    local = fedcr.BottleneckSGD(L=3, beta=BETA)
+    algorithm = FedALA(s=100, threshold=0.5, local=local, fine_tune=FineTune(epochs=2))
+    kept = dict(algorithm=algorithm, participation=1.0)
+    wide = dict(kept, dtype=torch.float64)
+    program, sim = images(Plain, **wide)
+    module, other = images(Plain, **wide, loss=F.cross_entropy)
+    assert sim.generic_because == "" and "callable" in other.generic_because
+    assert (program - module).abs().max() < 1e-11
+    for i in range(4):
+        one, two = (flat(each.client_state_dict(i)) for each in (sim, other))
+        assert (one - two).abs().max() < 1e-11
+
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(16, 2 * DIM)
+
+    def forward(self, x):
+        return self.out(x.flatten(1))
+
+
+def test_a_loss_made_of_it_is_the_users_own():
+    class Doubled(fedcr.BottleneckSGD):
+        def objective(self, at, looking):
+            found = super().objective(at, looking)
+            return lambda *args: 2.0 * found(*args)
+
+    sim = images(Rectified, algorithm=FedAvg(local=Doubled()))[1]
+    assert sim.generic_because == "the algorithm has a loss of its own"
 
 
 def test_noise_is_standard_normal_and_depends_on_its_seed_alone():

@@ -117,6 +117,7 @@ def calls() -> dict[str, dict[str, Any]]:
     x, z, w, b = (K, 4, 6), (K, 4, 5), (K, 5, 6), (K, 5)
     image, kernel, made = (K, 2, 2, 4, 4), (K, 3, 2, 3, 3), (K, 2, 3, 2, 2)
     hidden, gates = (K, 2, 3, 4), (K, 2, 3, 16)
+    h, drawn = (K, 4, 6), (K, 8, 3)
     sinks = dict(dweight=f(*w), dbias=f(*b), base_weight=f(*w), base_bias=f(*b))
     turned = dict(dweight=f(*kernel), dbias=f(K, 3), base_weight=f(*kernel), base_bias=f(K, 3))
     norm = dict(dweight=f(K, 2), dbias=f(K, 2), base_weight=f(K, 2), base_bias=f(K, 2))
@@ -202,6 +203,19 @@ def calls() -> dict[str, dict[str, Any]]:
         "log_softmax_backward": dict(out=f(*x), dout=f(*x), dx=f(*x)),
         "kl_gradient": dict(
             logits=f(*x), before=f(*x), count=torch.ones(K, dtype=torch.int32), out=f(*x)
+        ),
+        "sample_gaussian": dict(
+            h=f(*h), noise=f(*drawn), targets=ints(K, 4), count=ints(K, dtype=torch.int32),
+            z=f(*drawn), labels=ints(K, 8), counts=ints(K, dtype=torch.int32),
+        ),
+        "sample_gaussian_backward": dict(
+            h=f(*h), noise=f(*drawn), dz=f(*drawn), targets=ints(K, 4),
+            count=ints(K, dtype=torch.int32), mean=f(K, 6, 3), spread=f(K, 6, 3), losses=f(K),
+            dh=f(*h),
+        ),
+        "sum_gaussians": dict(
+            h=f(*h), targets=ints(K, 4), count=ints(K, dtype=torch.int32), last=f(K),
+            precision=f(K, 6, 3), pull=f(K, 6, 3),
         ),
         "cross_entropy": dict(
             logits=f(*z), targets=ints(K, 4), count=ints(K, dtype=torch.int32), losses=f(K),

@@ -24,6 +24,7 @@ from test_emulated_rounds import (  # noqa: E402
     emulated,
     pytestmark,  # noqa: F401
     simulation,
+    stochastic,
 )
 
 from fedfast.algorithms import (  # noqa: E402
@@ -51,9 +52,10 @@ LAUNCHES = {
     "fedala": 10,
     "fedasam": 20,
     "fedavg": 10,
-    "fedavg-ft": 10,
+    "fedavg-ft": 11,  # of fine-tuning: the step is a launch of its own
     "fedavgm": 10,
     "fedcm": 14,
+    "fedcr": 20,
     "feddyn": 14,
     "fedfsa": 36,
     "fedgamma": 26,
@@ -109,8 +111,9 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
 def steps(device: Device, name: str) -> list[Counter[str]]:
     """Launches of every shape of a step, by name, in a run of two local epochs."""
     algorithm, options = OTHERS.get(name, (name, {}))
+    net = stochastic() if name == "fedcr" else mlp()
     simulation(
-        *(mlp(), federation([8] * 4), algorithm), **(dict(local_epochs=2, rounds=3) | options)
+        *(net, federation([8] * 4), algorithm), **(dict(local_epochs=2, rounds=3) | options)
     ).run(progress=False)
     return device.launched
 

@@ -17,7 +17,9 @@ WRITING = {"_mix": 0, "_move": 0, "_descend": 0, "_columns": 2, "_copy": 0, "_im
 # ... with so many partial sums
 BESIDE = {"fetch copy": 2, "fetch crop": 2}  # a label and a count
 SMALL = {"totals", "_layer_sums", "add_spans", "_layer_extents", "_layer_means"}  # partial sums
-SMALL |= {"_advance"}  # a few numbers of each client
+SMALL |= {"_advance", "_harmonize"}  # a few numbers of each client, or pair of them
+SMALL |= {"_add_divergences"}
+GAUSSIANS = {"_sample", "_sample_backward", "_sum"}
 BYTES = {"_images"}  # reads of bytes, 4 a thread
 ELEMENTS = {"_activate_block", "_differentiate_block", "_derive", "_drop"}
 PRODUCTS = {"_product"}
@@ -45,7 +47,7 @@ def typed(rows: Rows, request: pytest.FixtureRequest) -> Rows:
 
 
 def test_every_kernel_is_covered(rows: Rows) -> None:
-    known = BANKS | SMALL | BYTES | ELEMENTS | PRODUCTS | WINDOWS | GRAMS | ROWS | SUMS
+    known = BANKS | SMALL | BYTES | ELEMENTS | PRODUCTS | WINDOWS | GRAMS | ROWS | SUMS | GAUSSIANS
     assert {r["kernel"] for r in rows} == known
     assert {r["arch"] for r in rows} == {80, 90}
     assert {r["aligned"] for r in rows} == {True, False}
@@ -58,6 +60,7 @@ def test_nothing_spills(rows: Rows) -> None:
 
 def test_no_product_is_fused_with_a_sum(rows: Rows) -> None:
     products = PRODUCTS | SUMS | ELEMENTS | ROWS  # and the device library's erf, log, float64 exp
+    products |= GAUSSIANS
     assert [r for r in rows if r["fused"] and r["kernel"] in BANKS | SMALL] == []
     assert {r["kernel"] for r in rows if r["fused"]} <= products | {
         "_cross_entropy",

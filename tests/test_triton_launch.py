@@ -43,7 +43,7 @@ PLAIN = {
 MAKES = {"float32", "float64", "ones", "far"}
 # Kernels that read and write only what is allocated in one piece for them.
 PIECES = {"_layer_sums", "_layer_extents", "_layer_means", "add_spans", "totals", "_reach"}
-PIECES |= {"_doubtful", "_settle", "_advance"}
+PIECES |= {"_doubtful", "_settle", "_advance", "_harmonize", "_add_divergences"}
 Rows = list[dict[str, Any]]
 
 

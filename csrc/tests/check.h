@@ -88,6 +88,7 @@ void test_pool();
 void test_norm();
 void test_loss();
 void test_divergence();
+void test_gaussian();
 void test_gather();
 void test_plan();
 

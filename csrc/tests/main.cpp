@@ -19,6 +19,7 @@ int main() {
   fedfast::tests::test_norm();
   fedfast::tests::test_loss();
   fedfast::tests::test_divergence();
+  fedfast::tests::test_gaussian();
   fedfast::tests::test_gather();
   fedfast::tests::test_plan();
   std::puts("all operations agree with the naive loops");

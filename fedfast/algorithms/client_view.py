@@ -102,6 +102,7 @@ class Clients:
     recorded     whether the optimizer's `recorded` calls are done instead of `begin` and `ascend`
     renewed      whether the drift's `renewal` has been written, behind each client's last step
     known        sizes, steps and epochs on the host; see `on_host`
+    noise        [K, ...], what the optimizer has drawn for the batches of this step
     """
 
     layout: TrainedLayout
@@ -137,6 +138,7 @@ class Clients:
     recorded: bool = False
     renewed: bool = False
     known: HostNumbers | None = None
+    noise: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -25,16 +25,16 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..random import NOISE, keys64
-from ..transfers import sent_to
 from ._parameter_checks import check_count, check_number
 from .base import ALGORITHMS, Algorithm
 from .hooks import Clients, Cohort, Rows, ServerView, TrainedLayout
-from .objective import Network, Objective
+from .objective import Bottleneck, Sampling
 from .optimizers import OPTIMIZERS, Optimizer
+
+SUMS = "precision", "pull"  # of a client's Gaussians, by class
 
 
 @OPTIMIZERS.register("bottleneck-sgd")
@@ -47,8 +47,8 @@ class BottleneckSGD(Optimizer):
     alpha: float = 0.0
     beta2: float = 1.0
 
-    own_loss: ClassVar[str] = "the algorithm trains a stochastic encoder"
     by_class: ClassVar[bool] = True
+    step_values: ClassVar[tuple[str, ...]] = SUMS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +56,16 @@ class BottleneckSGD(Optimizer):
         check_count("L", self.L, 1)
         check_number("alpha", self.alpha)
         check_number("beta2", self.beta2, 0.0, 1.0)
+
+    @property
+    def own_loss(self) -> str:
+        """Layer programs have the bottleneck; not what a class of one's own makes of it."""
+        return self._loss_beside(BottleneckSGD)
+
+    @property
+    def sampling(self) -> Sampling:
+        """L samples of each input."""
+        return Sampling(self.L, self.alpha)
 
     def server_values(self, layout: TrainedLayout) -> Rows:
         """r(z | y): N(0, 1)."""
@@ -69,38 +79,44 @@ class BottleneckSGD(Optimizer):
 
     def begin(self, at: Clients) -> None:
         """No sample has been seen."""
-        at.values["precision"].zero_()
-        at.values["pull"].zero_()
+        for name in SUMS:
+            at.values[name].zero_()
 
-    def objective(self, at: Clients, looking: bool) -> Objective:
+    def drawn(
+        self, at: Clients, client: np.ndarray, step: np.ndarray, count: Tensor, width: int
+    ) -> Tensor:
+        """Each batch's noise, by (seed, round, client, step) alone. [n, B L, dimZ]"""
+        keys = keys64(at.seed, at.round, at.ids[client], NOISE + 256 * step, 1)[:, 0]
+        seeds, size = (keys >> np.uint64(1)).astype(np.int64).tolist(), gaussians(at.layout)[1]
+        out = torch.zeros(len(seeds), width * self.L, size, dtype=at.w.dtype)
+        for row, seed, n in zip(out, seeds, count.tolist(), strict=True):
+            own = noise(seed, (self.L, n, size), row).transpose(0, 1)
+            row[: n * self.L].view(n, self.L, size).copy_(own)
+        return out
+
+    def objective(self, at: Clients, looking: bool) -> Bottleneck:
         """CE + beta KL, each client with its own noise."""
-        host = at.on_host
-        last = (host.epoch(at.step) == host.epochs - 1).tolist()
-        keys = keys64(at.seed, at.round, at.ids, NOISE + 256 * at.step, 1)[:, 0]
-        seeds = (keys >> np.uint64(1)).astype(np.int64).tolist()
+        assert at.noise is not None
+        (last,) = at.by_step(self._last)
+        assert isinstance(last, Tensor)
+        return Bottleneck(
+            self.sampling,
+            self.beta,
+            at.noise,
+            at.server["r_mu"],
+            at.server["r_sigma"],
+            last,
+            at.values["precision"],
+            at.values["pull"],
+        )
 
-        def loss(net: Network, x: Tensor, y: Tensor, k: int) -> Tensor:
-            mu, sigma = torch.chunk(net.part("encoder", x), 2, dim=1)
-            sigma = F.softplus(sigma - self.alpha)
-            z = mu + sigma * noise(seeds[k], (self.L, *mu.shape), mu)
-            value = net.loss(net.part("head", z.flatten(0, 1)), y.repeat(self.L))
-            if last[k]:
-                self._remember(at, k, mu.detach(), sigma.detach(), y)
-            prior = at.server["r_mu"][y], at.server["r_sigma"][y]
-            return value + self.beta * divergence(prior, (mu, sigma)).mean()
-
-        return loss
-
-    def _remember(self, at: Clients, k: int, mu: Tensor, sigma: Tensor, y: Tensor) -> None:
-        """Multiply the samples' Gaussians to those of their classes."""
-        classes = torch.arange(at.values["precision"].shape[1], device=y.device)
-        member, precision = (y[:, None] == classes).to(mu.dtype).T, sigma**-2
-        at.values["precision"][k] += member @ precision
-        at.values["pull"][k] += member @ (mu * precision)
+    def _last(self, at: Clients) -> tuple[Tensor]:
+        """Whether the step is one of the last epoch."""
+        return ((at.epoch(at.step) == at.epochs - 1).to(at.w.dtype),)
 
     def finish(self, at: Clients) -> Rows:
         """What the server multiplies."""
-        return {name: at.values[name].clone() for name in ("precision", "pull")}
+        return {name: at.values[name].clone() for name in SUMS}
 
     def settle(self, server: ServerView, cohort: Cohort, numbers: Rows) -> None:
         """`r <- (1 - beta2) r + beta2 N(0, 1) prod_k r_k`."""
@@ -138,15 +154,9 @@ def gaussians(layout: TrainedLayout) -> tuple[int, int]:
 
 
 def noise(seed: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Standard normal numbers that depend on the seed alone."""
+    """Standard normal numbers that depend on the seed alone, on the host."""
     generator = torch.Generator().manual_seed(seed)
-    return sent_to(torch.randn(shape, generator=generator, dtype=like.dtype), like.device)
-
-
-def divergence(p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> Tensor:
-    """KL(p || q) of diagonal Gaussians (mu, sigma), each [B, dimZ]. [B]"""
-    ratio, shift = (p[1] / q[1]) ** 2, ((p[0] - q[0]) / q[1]) ** 2
-    return 0.5 * (ratio + shift - 1.0 - ratio.log()).sum(dim=1)
+    return torch.randn(shape, generator=generator, dtype=like.dtype)
 
 
 @ALGORITHMS.register("fedcr")

@@ -13,7 +13,7 @@ Client state none; server state w; one gradient per step; one model down, one up
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from ..kernels.harmonize import averaged, averaged_weights, projected
 from ..random import ORDER, keys64
 from ..transfers import sent_to
 from ._parameter_checks import check_number, check_word
@@ -28,7 +29,6 @@ from .base import ALGORITHMS, Algorithm
 from .hooks import Cohort, Composition, Rows, ServerView, TrainedLayout
 from .servers import SERVER_RULES, ServerRule
 
-ROUNDING = 1e-12  # of the recursion, relative to |G_i| |G_j|: less than that is no conflict
 COUNTS = ("conflicts_before", "conflicts_after")
 
 
@@ -78,18 +78,22 @@ class Harmonized(ServerRule):
         """`sum_k p_k G_k` as weights of the D_k: [C], or [L, C] by tensor."""
         segments = layout.segments if self.granularity == "tensor" else None
         gram = kernels.gram(models, start, segments=segments, backend=backend)
-        table = gram.reshape(-1, *gram.shape[-2:]).cpu().numpy()
-        with np.errstate(invalid="ignore"):  # of models that are not finite; see `Engine.late`
-            mixing, after = self.harmonize(table, cohort)
-        mixed = torch.from_numpy(cohort.on_host.weights.cpu().numpy() @ mixing)
-        weights = sent_to(mixed, cohort.weights.device)
-        counts = (conflicts(table), conflicts(after))
-        numbers = {name: torch.tensor(float(c)) for name, c in zip(COUNTS, counts, strict=True)}
+        weights, counts = self._settled(gram.reshape(-1, *gram.shape[-2:]), cohort, backend)
+        numbers = dict(zip(COUNTS, counts.sum(0).unbind(), strict=True))
         return weights if segments is not None else weights[0], numbers
 
     def settle(self, server: ServerView, cohort: Cohort, numbers: Rows) -> None:
         """Keep the counts."""
-        server.scalars.update({name: float(numbers[name]) for name in COUNTS})
+        for name in COUNTS:
+            server.settle_scalar(name, numbers[name])
+
+    def _settled(self, gram: Tensor, cohort: Cohort, backend: str) -> tuple[Tensor, Tensor]:
+        """(weights of the D_k [L, C], conflicts before and after [L, 2]); see `harmonize`."""
+        if self.reference == "original":
+            return averaged_weights(gram, cohort.weights)
+        pairs = sent_to(torch.from_numpy(self._pairs(cohort)), gram.device)
+        together = self.reference == "pair"
+        return kernels.harmonize(gram, cohort.weights, pairs, together, backend)
 
     def harmonize(self, gram: np.ndarray, cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
         """(coefficients of the G in the D, Gram matrices of the G), both [L, C, C].
@@ -97,15 +101,13 @@ class Harmonized(ServerRule):
         gram  [L, C, C] of the D; L is 1 where whole models are compared
         """
         if self.reference == "original":
-            return _averaged(gram)
-        mixing = np.broadcast_to(np.eye(gram.shape[-1]), gram.shape).copy()
-        now = gram.copy()
-        for i, j in self._pairs(cohort):
-            _project(mixing, now, i, j, self.reference == "pair")
-        return mixing, now
+            mixing, after = averaged(torch.from_numpy(gram))
+            return mixing.numpy(), after.numpy()
+        return projected(gram, self._pairs(cohort), self.reference == "pair")
 
-    def _pairs(self, cohort: Cohort) -> Iterator[tuple[int, int]]:
-        """Pairs of positions in the cohort, by ascending client ids whatever the cohort's order."""
+    def _pairs(self, cohort: Cohort) -> np.ndarray:
+        """Pairs of positions in the cohort, by ascending client ids whatever the cohort's order.
+        [n, 2] int32"""
         pairs = np.argsort(cohort.ids)[np.stack(np.triu_indices(len(cohort), 1), axis=1)]
         if self.order == "descending":
             pairs = pairs[::-1]
@@ -113,46 +115,7 @@ class Harmonized(ServerRule):
             server = np.zeros(1, dtype=np.int64)
             keys = keys64(cohort.seed, cohort.round, server, ORDER, len(pairs))[0]
             pairs = pairs[np.argsort(keys, kind="stable")]
-        yield from (tuple(pair) for pair in pairs.tolist())
-
-
-def conflicting(gram: np.ndarray) -> np.ndarray:
-    """Which pairs conflict. [L, C, C] -> bool, same shape"""
-    length = np.sqrt(np.diagonal(gram, axis1=1, axis2=2).clip(min=0.0))
-    return gram < -ROUNDING * length[:, :, None] * length[:, None, :]
-
-
-def conflicts(gram: np.ndarray) -> int:
-    """Pairs that conflict, over all matrices. [L, C, C]"""
-    return int(np.triu(conflicting(gram), 1).sum())
-
-
-def _project(mixing: np.ndarray, gram: np.ndarray, i: int, j: int, together: bool) -> None:
-    """Settle one pair, in place: rows i and j become `[[1, -a], [-b, 1]]` times themselves."""
-    inner, ii, jj = gram[:, i, j], gram[:, i, i], gram[:, j, j]
-    conflict = inner < -ROUNDING * np.sqrt((ii * jj).clip(min=0.0))
-    if not conflict.any():
-        return
-    nothing = np.zeros_like(inner)
-    a = np.divide(inner, jj, out=nothing.copy(), where=conflict)
-    # Met by the G_i already projected, G_j is orthogonal to it: nothing is left to take away.
-    b = np.divide(inner, ii, out=nothing.copy(), where=conflict) if together else nothing
-    one = np.ones_like(a)
-    turn = np.stack([np.stack([one, -a], -1), np.stack([-b, one], -1)], -2)  # [L, 2, 2]
-    both = [i, j]
-    mixing[:, both] = turn @ mixing[:, both]
-    gram[:, both] = turn @ gram[:, both]
-    gram[:, :, both] = gram[:, :, both] @ turn.swapaxes(-1, -2)
-
-
-def _averaged(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every client less the mean of its projections on the updates it conflicts with."""
-    conflict = conflicting(gram)
-    norms = np.diagonal(gram, axis1=1, axis2=2)[:, None, :]
-    share = np.divide(gram, norms, out=np.zeros_like(gram), where=conflict)
-    mean = share / conflict.sum(-1, keepdims=True).clip(min=1)
-    mixing = np.eye(gram.shape[-1]) - mean
-    return mixing, mixing @ gram @ mixing.swapaxes(-1, -2)
+        return np.ascontiguousarray(pairs, dtype=np.int32)
 
 
 @ALGORITHMS.register("fedgh")

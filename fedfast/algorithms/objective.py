@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -54,6 +55,66 @@ class Divergence:
             gap = (logits / self.temperature).softmax(dim=1)
             gap -= (before / self.temperature).softmax(dim=1)
         return (logits * gap).sum() / (self.temperature * len(x))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Representations sampled between a model's `encoder`, of 2 D outputs, and its linear `head`.
+
+    samples  L, of each input
+    alpha    offset of the softplus: sigma = softplus(. - alpha)
+    """
+
+    samples: int
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """Mean cross-entropy of `head(z)`, z ~ N(mu, sigma^2) = encoder(x), and a divergence beside it.
+
+        CE(head(mu + sigma noise), y) + beta mean KL(r_y || N(mu, sigma^2)),   known to programs
+
+    noise         [K, B L, D], rows of the same input side by side
+    mean, spread  [C, D], of r_y
+    last          [K], not 0 where the batch's Gaussians join those of their classes:
+    precision     [K, C, D], receives 1 / sigma^2
+    pull          [K, C, D], receives mu / sigma^2
+    """
+
+    sampling: Sampling
+    beta: float
+    noise: Tensor
+    mean: Tensor
+    spread: Tensor
+    last: Tensor
+    precision: Tensor
+    pull: Tensor
+
+    def __call__(self, net: Network, x: Tensor, y: Tensor, k: int) -> Tensor:
+        """See `Objective`."""
+        many = self.sampling.samples
+        mu, sigma = torch.chunk(net.part("encoder", x), 2, dim=1)
+        sigma = F.softplus(sigma - self.sampling.alpha)
+        drawn = self.noise[k, : len(y) * many].view(len(y), many, -1).transpose(0, 1)
+        z = mu + sigma * drawn
+        value = net.loss(net.part("head", z.flatten(0, 1)), y.repeat(many))
+        self._remember(k, mu.detach(), sigma.detach(), y)
+        prior = self.mean[y], self.spread[y]
+        return value + self.beta * divergence(prior, (mu, sigma)).mean()
+
+    def _remember(self, k: int, mu: Tensor, sigma: Tensor, y: Tensor) -> None:
+        """Multiply the samples' Gaussians to those of their classes, in the last epoch."""
+        classes = torch.arange(self.precision.shape[1], device=y.device)
+        member, precision = (y[:, None] == classes).to(mu.dtype).T, sigma**-2
+        for total, own in ((self.precision, precision), (self.pull, mu * precision)):
+            total[k] += torch.where(self.last[k] != 0, member @ own, 0.0)
+
+
+def divergence(p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> Tensor:
+    """KL(p || q) of diagonal Gaussians (mu, sigma), each [B, dimZ]. [B]"""
+    ratio, shift = (p[1] / q[1]) ** 2, ((p[0] - q[0]) / q[1]) ** 2
+    return 0.5 * (ratio + shift - 1.0 - ratio.log()).sum(dim=1)
 
 
 class SampleGradients(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from ..registry import class_registry
 from ._hook_checks import base, depth, overrides
 from ._parameter_checks import check, check_flag, check_number, check_schedule
 from .hooks import Clients, Component, Composition
-from .objective import Objective
+from .objective import Objective, Sampling
 from .row_calls import RecordedAscent
 
 OPTIMIZERS = class_registry("local optimizer", "Optimizer", lambda: Optimizer)
@@ -38,6 +39,7 @@ class Optimizer(Component):
 
     ends: ClassVar[bool] = False  # `ascend` reads how many clients are `going` on
     by_class: ClassVar[bool] = False  # the objective reads targets as classes of the outputs
+    step_values: ClassVar[tuple[str, ...]] = ()  # client values that the objective writes
 
     _derived: ClassVar[tuple[str, ...]] = ("ascends", "layered", "own_loss")
 
@@ -97,6 +99,21 @@ class Optimizer(Component):
         if self.momentum and keeps and not drift.plain:
             return f"local momentum under {drift.name}, whose state is derived from plain SGD steps"
         return ""
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """How the objective samples between an encoder and a head, where it does."""
+        return None
+
+    def drawn(
+        self, at: Clients, client: np.ndarray, step: np.ndarray, count: Tensor, width: int
+    ) -> Tensor | None:
+        """Random numbers for the objective, of batches of `width` samples: [n, ...] on the host.
+
+        client  [n], whose each batch is, among `at`; step [n], of how many samples `count` [n]
+        They are `at.noise` in the objective's step.
+        """
+        return None
 
     def objective(self, at: Clients, looking: bool) -> Objective | None:
         """The loss whose gradient is taken, None for the run's; asked of classes that override it.

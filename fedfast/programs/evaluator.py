@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from ..batches import Minibatch
 from ..data import Samples
-from ..evaluation import Jobs, Part, assess, pieces, settled_pieces, starts_of, total
+from ..evaluation import Jobs, Part, assess, pieces, starts_of, totals
 from ..kernels import registry
 from ..layout import FlatLayout
 from ..losses import Loss
 from ..metrics.accuracy import MULTICLASS, Metric
+from ..pending import Pending
 from .context import BatchContext
 from .cuda_graph import CudaRecorder, Replay
 from .elementwise import Dropout
@@ -77,12 +78,16 @@ class ProgramEvaluator:
         can = registry.capabilities(backend, x.new_empty(0, dtype=layout.dtype))
         self._plannable = plain and can.plans and all(r.repeats for r in program.records)
 
-    @torch.no_grad()
     def evaluate(self, row: Tensor, samples: Samples) -> tuple[float, float]:
         """(accuracy, mean loss) of one model. row: [S]."""
+        return self.begun(row, samples).read()
+
+    @torch.no_grad()
+    def begun(self, row: Tensor, samples: Samples) -> Pending[tuple[float, float]]:
+        """The same, to be read."""
         loss, metric, n = self.loss, self.metric, len(samples)
         parts = [assess(loss, metric, z, y, n) for z, y in self._passes(row, samples)]
-        return total(loss, parts, samples.y)
+        return totals(loss, parts, samples.y)
 
     @torch.no_grad()
     def correct(self, jobs: Jobs) -> list[Tensor]:
@@ -100,7 +105,7 @@ class ProgramEvaluator:
             for z, y in self._passes(row(), samples):
                 found += pieces(self.loss, self.metric, z, y, at, ends)
                 at += len(y)
-        return settled_pieces(found)
+        return found
 
     @torch.no_grad()
     def logits(self, row: Tensor, x: Tensor) -> Tensor:

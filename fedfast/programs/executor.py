@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..algorithms.objective import Divergence
+from ..algorithms.objective import Bottleneck, Divergence
 from ..batches import ChunkBatches, Minibatch
 from ..executor import (
     Capabilities,
@@ -50,6 +50,9 @@ def capabilities_of(
     can = registry.capabilities(backend, torch.empty(0, dtype=layout.dtype, device=device))
     # A weight that several layers read must not move before the last of them has read it.
     alone = not layout.ties and not program.reuses
+    if program.head is not None:  # whose gradients no record of the program forms
+        repeats = alone and can.plans and all(record.repeats for record in program.records)
+        return Capabilities(plans=repeats, graphs=device.type == "cuda" and can.graphs)
     return Capabilities(
         folds=alone,
         # Where products write squares the norm costs no pass, and a clip need not ride on the step.
@@ -122,16 +125,25 @@ class ProgramExecutor(Executor):
     @timed("forward_backward")
     def gradients(self, step: LocalStep, tensors: StepTensors, batch: Minibatch) -> None:
         """See `Executor.gradients`; of losses a program has the cross-entropy and `Divergence`."""
-        if not isinstance(step.objective, Divergence | None):
-            raise ValueError("objective: a layer program has the cross-entropy and Divergence")
+        own = Divergence if self.program.head is None else Bottleneck
+        if not isinstance(step.objective, own | None):
+            raise ValueError(
+                f"objective: this layer program has the cross-entropy and {own.__name__}"
+            )
         if step.objective is not None and (step.fold is not None or step.ascent is not None):
             raise ValueError(
-                "objective: Divergence is that of a first gradient, which nothing joins"
+                "objective: the gradient of one of its own is a plain one, which nothing joins"
             )
         if isinstance(step.ascent, ScaledAscent):
             self._steps.scale(step.ascent.scales)
-        key = step_key(("gradients", *_places(tensors, batch)), step)
-        self._do(key, batch, lambda: self._steps.run(step, tensors, batch))
+        given, objective = step, step.objective
+        if isinstance(objective, Bottleneck) and self.capabilities.plans:
+            held = self._steps.bottleneck.held(objective, batch.x.shape[0])
+            given = replace(step, objective=held)
+        key = step_key(("gradients", *_places(tensors, batch)), given)
+        self._do(key, batch, lambda: self._steps.run(given, tensors, batch))
+        if isinstance(objective, Bottleneck):
+            self._steps.add_up(objective, batch)
 
     def repeated(
         self, step: LocalStep, tensors: StepTensors, batch: Minibatch

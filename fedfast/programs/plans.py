@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..algorithms.objective import Divergence, Objective
+from ..algorithms.objective import Bottleneck, Divergence, Objective
 from ..executor import Fold, LocalStep, RowAscent, SamAscent, ScaledAscent
 from ..input_pipeline import SampleSource
 from ..kernels import Plan
@@ -138,6 +138,8 @@ def step_key(where: tuple[Hashable, ...], step: LocalStep) -> Hashable:
 
 
 def _objective_key(objective: Objective | None) -> tuple[Hashable, ...]:
+    if isinstance(objective, Bottleneck):
+        return "bottleneck", objective.beta, objective.noise.data_ptr()
     if not isinstance(objective, Divergence):
         return ()
     return *place(objective.sent), objective.temperature, objective.span

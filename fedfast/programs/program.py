@@ -10,6 +10,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from ..algorithms.objective import Sampling
 from .normalization import BatchNorm
 from .records import Record, Reshape
 
@@ -28,12 +29,27 @@ class BufferSpec:
 
 
 @dataclass(frozen=True)
+class SampledHead:
+    """A linear layer behind representations that are sampled; see `bottleneck.py`.
+
+    size, classes  D, C: the program's output is [2 D], the layer's D to C
+    """
+
+    weight: str
+    bias: str
+    size: int
+    classes: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
 class Program:
     """Records in the order they run, and the values between them.
 
     records  every layer
     shapes   of each value, batch dimension left out; value 0 is the input
     output   the value that holds the logits
+    head     what follows the output, of programs of an encoder
     constants  tensors that all clients share and no step changes: frozen parameters, statistics
              of norms that stay in evaluation mode
     """
@@ -41,6 +57,7 @@ class Program:
     records: tuple[Record, ...]
     shapes: tuple[tuple[int, ...], ...]
     output: int
+    head: SampledHead | None = None
     constants: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
 
     def holding(self, module: nn.Module) -> Program:

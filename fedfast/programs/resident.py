@@ -69,7 +69,7 @@ def resident_for(
     how  backend and precision: another backend that is named is what the user gets, and rounding
          that is permitted what is fastest elsewhere
     """
-    module, shape = compiled(), shape_of(program, layout)
+    module, shape = compiled(), shape_of(program, layout) if program.head is None else None
     if module is None or shape is None or module.device != device.type:
         return None
     backend, precision = how

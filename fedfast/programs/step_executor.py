@@ -11,7 +11,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from ..algorithms.objective import Divergence
+from ..algorithms.objective import Bottleneck, Divergence
 from ..batches import Minibatch
 from ..executor import (
     ClipBound,
@@ -25,6 +25,7 @@ from ..executor import (
 from ..layout import FlatLayout
 from ..phases import phase
 from .addends import Addends
+from .bottleneck import BottleneckPass
 from .clip import Clip, Corrected
 from .context import BatchContext
 from .grad_norms import GradNorms
@@ -76,6 +77,18 @@ class StepExecutor:
         return DivergencePass(self.program, self.layout, self.spec)
 
     @cached_property
+    def bottleneck(self) -> BottleneckPass:
+        """Of a program with a head."""
+        return BottleneckPass(self.program, self.layout, self.spec)
+
+    def add_up(self, objective: Bottleneck, batch: Minibatch) -> None:
+        """See `BottleneckPass.add_up`."""
+        program, clients = self.program, batch.x.shape[0]
+        h = self.workspace.values[program.root(program.output)][:clients]
+        shape = *batch.x.shape[:2], *program.shapes[program.output]
+        self.bottleneck.add_up(h.view(shape), objective, batch, self.backend)
+
+    @cached_property
     def _clip(self) -> Clip:
         return Clip(self.program, self.layout, self.spec)
 
@@ -98,6 +111,10 @@ class StepExecutor:
         if ascent is None:
             buffers = None if step.keep_buffers else tensors.buffers
             context = self._context(tensors, batch, tensors.out, buffers)
+            if self.program.head is not None:
+                own = step.objective if isinstance(step.objective, Bottleneck) else None
+                self.bottleneck.run(context, own, tensors.losses)
+                return
             if isinstance(step.objective, Divergence):
                 self._divergence.run(context, step.objective)
                 return

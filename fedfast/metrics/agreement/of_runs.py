@@ -21,8 +21,9 @@ import numpy as np
 import torch
 
 from ... import kernels
-from ...algorithms.fedgh import Harmonized, conflicting
+from ...algorithms.fedgh import Harmonized
 from ...algorithms.hooks import Cohort
+from ...kernels.harmonize import conflicting
 from ...round_cohort import cohort_of
 from ...round_records import Work
 from ...rounds import drawn_round
@@ -109,7 +110,8 @@ def _by_tensor(gram: Floats, names: Sequence[str]) -> dict[str, float]:
     """Share of conflicting pairs of whole models, under "", and of each tensor."""
     above = np.triu_indices(gram.shape[-1], 1)
     tables = np.concatenate([gram.sum(0, keepdims=True), gram])
-    shares = conflicting(tables)[:, above[0], above[1]].mean(axis=1)
+    found = conflicting(torch.from_numpy(tables)).numpy()
+    shares = found[:, above[0], above[1]].mean(axis=1)
     return dict(zip(("", *names), shares.tolist(), strict=True))
 
 

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...algorithms.fedgh import Harmonized, conflicting
+from ...algorithms.fedgh import Harmonized
 from ...algorithms.fedgloss import ServerSAM
+from ...kernels.harmonize import conflicts as conflicting_pairs
 from ...lr_schedules import at_round
 from .round_metrics import ROUND_METRICS, Read, measures
 from .seen_round import SeenRound, cosine, dots_in
@@ -74,7 +75,7 @@ def shares(gram: np.ndarray) -> tuple[float, float]:
         return math.nan, math.nan
 
     def count(table: np.ndarray) -> int:
-        return int(np.triu(conflicting(table), 1).sum())
+        return int(conflicting_pairs(torch.from_numpy(table)).sum())
 
     return count(gram.sum(axis=0, keepdims=True)) / pairs, count(gram) / (layers * pairs)
 
