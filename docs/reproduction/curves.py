@@ -42,7 +42,8 @@ def read(table: Path) -> dict[str, Column]:
 def main(table: Path) -> None:
     """Draw both figures."""
     runs = read(table)
-    curves = [Curve(k, band([run], "accuracy"), line_style(i)) for i, (k, run) in enumerate(runs.items())]
+    bands = [band([run], "accuracy") for run in runs.values()]
+    curves = [Curve(k, b, line_style(i)) for i, (k, b) in enumerate(zip(runs, bands, strict=True))]
     save(per_round(curves, "accuracy"), table.with_suffix(".png"))
     sent = [np.array(run.column("bytes")) for run in runs.values()]
     save(against_bytes(curves, sent, "accuracy"), table.with_name(f"{table.stem}-bytes.png"))
