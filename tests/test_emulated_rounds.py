@@ -437,6 +437,7 @@ def test_replayed_graphs_are_the_eager_run_to_the_bit(
         with emulated(monkeypatch, computes=True) as device:
             if not recorded:
                 monkeypatch.setattr(fusion_rules, "eager_because", lambda *_: "for the test")
+                monkeypatch.setattr(client_loop, "tuning_recorder", lambda _: None)
             net = stochastic() if algorithm.name == "fedcr" else mlp()
             sim = simulation(net, federation([7, 4, 5, 3]), algorithm, **options)
             losses = [row.train_loss for row in sim]

@@ -62,12 +62,12 @@ def trained(algorithm: str, device: str, backend: str, rounds: int) -> tuple[Ten
 @contextmanager
 def eager() -> Iterator[None]:
     """Nothing is recorded within."""
-    before = client_loop.recorder_for
-    client_loop.recorder_for = lambda *_: None
+    before = client_loop.recorder_for, client_loop.tuning_recorder
+    client_loop.recorder_for = client_loop.tuning_recorder = lambda *_: None
     try:
         yield
     finally:
-        client_loop.recorder_for = before
+        client_loop.recorder_for, client_loop.tuning_recorder = before
 
 
 def run(campaign: Campaign) -> None:
