@@ -184,10 +184,8 @@ def _activation_bytes(design: Design) -> int:
 
 def _head_bytes(design: Design, head: SampledHead) -> int:
     """Bytes of a client's samples; on a device its noise of all steps lies beside them."""
-    own, steps = elements_per_client(head, design.width), 0
-    if design.device.type != "cpu":
-        longest = -(-int(design.data.sizes.max()) // design.width)
-        steps = longest * design.options.local_epochs
+    own = elements_per_client(head, design.width)
+    steps = 1 if design.device.type == "cpu" else design.longest
     noise = design.width * head.sampling.samples * head.size
     return design.dtype.itemsize * (own + steps * noise)
 

@@ -100,7 +100,8 @@ def figures(loss: Loss, parts: Sequence[Part], y: Tensor) -> Pending[tuple[float
     """(correct predictions, loss) of the whole set of targets y [n, ...], whose parts come in
     order."""
     outputs = [part.outputs for part in parts if part.outputs is not None]
-    whole = [loss(torch.cat(outputs), y)] if outputs else []
+    # A loss of one's own may give a Python number here, where nothing is differentiated.
+    whole = [torch.as_tensor(loss(torch.cat(outputs), y)).reshape(())] if outputs else []
     numbers = [x for part in parts for x in (part.correct, part.loss, part.weight)]
 
     def made(found: Sequence[np.ndarray]) -> tuple[float, float]:

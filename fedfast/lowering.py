@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .algorithms.objective import Sampling
 from .copies import hooked
 from .layout import FlatLayout
+from .models.stochastic import Stochastic
 from .programs import Program, trace
 from .programs.program import SampledHead
 
@@ -57,13 +58,25 @@ def _headed(module: nn.Module, x: Tensor, sampling: Sampling) -> tuple[Program |
     encoder, head = getattr(module, "encoder", None), getattr(module, "head", None)
     if not isinstance(encoder, nn.Module) or type(head) is not nn.Linear or head.bias is None:
         return None, "it has no encoder and linear head"
-    if cause := hooked(module):
+    if cause := hooked(module) or _of_its_own(module):
         return None, cause
     program, reason = trace(Encoder(encoder), x)
     if program is None or program.shapes[program.output] != (2 * head.in_features,):
         return None, reason or "its encoder does not give a mean and a spread for each input"
+    if program.root(program.output) not in program.learning:
+        return None, "its encoder is not trained"
     sizes = head.in_features, head.out_features
     return replace(program, head=SampledHead("head.weight", "head.bias", *sizes, sampling)), ""
+
+
+def _of_its_own(module: nn.Module) -> str:
+    """What the module does otherwise than `Stochastic`, which the program of its encoder misses."""
+    kind, held = type(module), vars(module)
+    if kind.forward is not Stochastic.forward or "forward" in held:
+        return "its forward is not that of fedfast.models.Stochastic"
+    if kind.train is not nn.Module.train or "train" in held:
+        return "its train sets modes of its own"
+    return ""
 
 
 def _complete(program: Program, layout: FlatLayout) -> tuple[Program | None, str]:

@@ -52,6 +52,7 @@ class Launch:
         """Of a tile, by the program at hand; `origins`: of all that it takes."""
         store = self._kept(self.stores, pointers, mask)
         if store is not None:
+            self._in_order(self.order.again(store), "writes", "written")
             self.order.store(store, origins)
 
     def _end(self) -> None:

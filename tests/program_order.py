@@ -5,7 +5,7 @@ tiles to several threads each. An element is stored after that was loaded which 
 from, element by element; everything else only a barrier orders. So without one between them it is
 an error if a program
 
-- reads what it has written;
+- reads what it has written, or writes it again as another element of a tile;
 - writes what it has read and makes use of, as another element of a tile, or as a value that does
   not follow from it;
 - writes what each of several threads has read for itself, and makes other use of it.
@@ -94,9 +94,22 @@ class Program:
                 return int(load.pointers[met][0])
         return None
 
+    def again(self, store: Access) -> int | None:
+        """An address that two threads write, in the order they come in; None where all is well."""
+        touched = np.sort(store.pointers[store.mask], axis=None)
+        twice = touched[1:] == touched[:-1]
+        if twice.any():
+            return int(touched[1:][twice][0])
+        for write in self.writes:
+            met = store.meets(write)
+            apart = None if met is None else met & ~np.asarray(store.same(write))
+            if apart is not None and apart.any():
+                return int(store.pointers[apart][0])
+        self.writes.append(store)
+        return None
+
     def store(self, store: Access, origins: Origins) -> None:
         """origins: of value, addresses and mask."""
-        self.writes.append(store)
         self.uses.update(origins.all)
         for read in self.reads:
             met = store.meets(read)

@@ -46,7 +46,7 @@ def failing(monkeypatch, where, name, at):
 
 
 PLACES = {
-    "evaluation": (ProgramEvaluator, "evaluate"),
+    "evaluation": (ProgramEvaluator, "begun"),
     "clients' evaluation": (ProgramEvaluator, "correct"),
     "sums": (RoundSums, "into"),
     "scatter": (ClientState, "scatter"),

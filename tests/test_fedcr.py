@@ -139,7 +139,8 @@ def images(encoder, **options):
     torch.manual_seed(3)
     data = fedfast.FederatedData.from_arrays(*arrays([9, 4, 6, 7], shape=(1, 4, 4)))
     settings = dict(rounds=3, local_epochs=2, batch_size=3, lr=LR, seed=1, drop_last=True)
-    net = models.Stochastic(encoder(), nn.Linear(DIM, CLASSES))
+    kind = options.pop("kind", models.Stochastic)
+    net = kind(encoder(), nn.Linear(DIM, CLASSES))
     algorithm = options.pop("algorithm", FedCR(beta=BETA, L=3, alpha=ALPHA))
     sim = fedfast.Simulation(net, data, algorithm, **settings | options)
     sim.run(progress=False)
@@ -157,6 +158,41 @@ def test_an_encoder_that_no_program_has_is_trained_by_the_module():
     found, sim = images(Convolutions)
     assert "softplus" in sim.generic_because
     assert torch.isfinite(found).all()
+
+
+class Steady(models.Stochastic):
+    """The encoder's statistics stay as they are."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.encoder.norm.eval()
+        return self
+
+
+class Squashed(models.Stochastic):
+    def forward(self, x):
+        return self.head(torch.tanh(self.encoder(x)[:, :DIM]))
+
+
+@pytest.mark.parametrize(("kind", "reason"), [(Steady, "train"), (Squashed, "forward")])
+def test_a_model_with_ways_of_its_own_is_trained_by_the_module(kind, reason):
+    """Its encoder's program would not know of them, in training or in fine-tuning."""
+    tuned = FedCR(beta=BETA, L=3, fine_tune=FineTune(epochs=2))
+    given = dict(kind=kind, algorithm=tuned, participation=1.0, dtype=torch.float64)
+    found, sim = images(Rectified, **given, verify=False)
+    expected, other = images(Rectified, **given, loss=F.cross_entropy)
+    assert sim.generic_because.startswith(f"its {reason}") and torch.equal(found, expected)
+    for i in range(4):
+        one, two = (flat(each.client_state_dict(i)) for each in (sim, other))
+        assert torch.equal(one, two)
+
+
+def test_an_encoder_that_does_not_train_is_refused():
+    def frozen():
+        return Plain().requires_grad_(False)
+
+    with pytest.raises(ValueError, match="model: expected one with a stochastic encoder"):
+        images(frozen)
 
 
 def test_gradients_without_the_objective_are_the_models_own():

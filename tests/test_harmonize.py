@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
@@ -31,26 +32,26 @@ def case(layers: int, clients: int) -> Case:
     return updates(layers, clients), weights, torch.from_numpy(pairs.astype(np.int32))
 
 
-def conflict(one: Tensor, other: Tensor) -> bool:
-    """Beyond what rounding leaves of vectors that are orthogonal."""
-    return float(one @ other) < -1e-12 * float(one.norm() * other.norm())
+def conflict(g: Tensor, d: Tensor, i: int, j: int) -> bool:
+    """Beyond what rounding leaves of updates d that have become orthogonal, or nothing."""
+    return float(g[i] @ g[j]) < -1e-12 * float(d[i].norm() * d[j].norm())
 
 
-def count(d: Tensor) -> int:
-    return sum(conflict(d[i], d[j]) for i, j in combinations(range(len(d)), 2))
+def count(g: Tensor, d: Tensor) -> int:
+    return sum(conflict(g, d, i, j) for i, j in combinations(range(len(d)), 2))
 
 
 def expected(d: Tensor, weights: Tensor, pairs: Tensor, together: bool) -> tuple[Tensor, list[int]]:
     """(weighted sum of a segment's settled updates, conflicts before and after)."""
-    g, before = d.clone(), count(d)
+    g, before = d.clone(), count(d, d)
     for i, j in pairs.tolist():
         inner = g[i] @ g[j]
-        if conflict(g[i], g[j]):
+        if conflict(g, d, i, j):
             one, other = g[i] - inner / (g[j] @ g[j]) * g[j], g[j] - inner / (g[i] @ g[i]) * g[i]
             g[i] = one
             if together:
                 g[j] = other
-    return weights @ g, [before, count(g)]
+    return weights @ g, [before, count(g, d)]
 
 
 @every_backend
@@ -80,6 +81,31 @@ def test_more_clients_than_a_tile_has() -> None:
     assert counts[0].tolist() == numbers
 
 
+def settled(d: list[Fraction], pairs: Tensor) -> list[Fraction]:
+    """Numbers, each pair of unlike signs of which becomes 0 and 0."""
+    g = list(d)
+    for i, j in pairs.tolist():
+        if g[i] * g[j] < 0:
+            g[i] = g[j] = Fraction(0)
+    return g
+
+
+@every_backend
+@pytest.mark.parametrize("clients", [2, 7, 20])
+def test_updates_on_one_line_leave_no_rounding_to_project_on(clients: int, backend: str) -> None:
+    """As those of a single bias are. Two that met are nothing, not 1e-17 of something."""
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        _, weights, pairs = case(1, clients)
+        numbers = generator.standard_normal(clients)
+        d = torch.from_numpy(numbers)[None, :, None] * torch.tensor([0.3, -0.7, 0.1])
+        found, counts = harmonize(d @ d.mT, weights, pairs, True, backend=backend)
+        g = settled([Fraction(x) for x in numbers.tolist()], pairs)
+        total = sum(Fraction(w) * x for w, x in zip(weights.tolist(), g, strict=True))
+        there = float(found[0] @ torch.from_numpy(numbers))
+        assert abs(there - float(total)) < 1e-12 and counts[0, 1] == 0
+
+
 @every_backend
 def test_a_client_that_has_diverged_conflicts_with_nobody(backend: str) -> None:
     d, weights, pairs = case(1, 5)
@@ -101,4 +127,4 @@ def test_means_of_projections_do_not_depend_on_an_order() -> None:
             shares = [(own @ each) / (each @ each) * each for each in met]
             g[i] = own - sum(shares) / max(1, len(met))
         torch.testing.assert_close(found[layer] @ d[layer], weights @ g, rtol=1e-12, atol=1e-12)
-        assert counts[layer].tolist() == [count(d[layer]), count(g)]
+        assert counts[layer].tolist() == [count(d[layer], d[layer]), count(g, d[layer])]

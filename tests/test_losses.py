@@ -72,6 +72,18 @@ def in_double(loss):
     return deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
 
 
+@pytest.mark.parametrize("model", [nn.Sequential(nn.Linear(WIDTH, CLASSES)), Opaque()])
+@pytest.mark.parametrize("told", [float, lambda value: value.view(1)], ids=["number", "[1]"])
+def test_a_loss_may_be_a_number_where_nothing_is_differentiated(told, model):
+    def loss(z, y):
+        value = CE(z, y)
+        return value if torch.is_grad_enabled() else told(value)
+
+    sim = simulation(loss, model, dtype=torch.float64)
+    expected = float(CE(sim.model().double().requires_grad_(False)(X.double()), Y))
+    assert sim.evaluate()[1] == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("loss", WEIGHTED)
 def test_sets_too_large_to_keep_are_weighted_as_the_loss_weighs(loss, monkeypatch):
     sim = simulation(loss, dtype=torch.float64)

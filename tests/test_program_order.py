@@ -15,6 +15,7 @@ if common.triton is None or os.environ.get("TRITON_INTERPRET") != "1":
 tl = common.tl
 SIZE, BLOCK = 200, 256
 READ = "program 0 writes what its other threads may not yet have read, element "
+AGAIN = "program 0 writes what its other threads may not yet have written, element "
 WRITTEN = "program 0 reads what its other threads may not yet have written, element "
 
 
@@ -70,6 +71,25 @@ def _read_back(x: tl.tensor, out: tl.tensor, ORDERED: tl.constexpr, BLOCK: tl.co
     tl.store(out + 200 + cols, back, cols < 200)
 
 
+@common.jit
+def _written_again(
+    x: tl.tensor, out: tl.tensor, ORDERED: tl.constexpr, BLOCK: tl.constexpr
+) -> None:
+    """One thread writes an element, another the value that is meant to stay."""
+    cols = tl.arange(0, BLOCK)
+    tl.store(out + 200 + cols, 0.0 * cols, cols < 200)
+    if ORDERED:
+        tl.debug_barrier()
+    tl.store(out + 399 - cols, 1.0 + 0.0 * cols, cols < 200)
+
+
+@common.jit
+def _met(x: tl.tensor, out: tl.tensor, ORDERED: tl.constexpr, BLOCK: tl.constexpr) -> None:
+    """Two elements of a tile go to one place."""
+    cols = tl.arange(0, BLOCK)
+    tl.store(out + 200 + (cols if ORDERED else cols // 2), 0.0 * cols, cols < 200)
+
+
 X = torch.arange(1.0, SIZE + 1)
 PLANTED = {  # kernel: what it makes of X in place, and what is found without the barrier
     _scaled: (X / SIZE, f"{READ}199 of x"),
@@ -77,6 +97,8 @@ PLANTED = {  # kernel: what it makes of X in place, and what is found without th
     _turned: (X.flip(0), f"{READ}0 of x"),
     _begun: (torch.cat([2 * X[:1], X[1:] + 1]), f"{READ}0 of x"),
     _read_back: (2 * X, f"{WRITTEN}199 of x"),
+    _written_again: (X, f"{AGAIN}399 of x"),
+    _met: (X, f"{AGAIN}200 of x"),
 }
 
 

@@ -22,7 +22,14 @@ pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 from emulated_cuda import Device  # noqa: E402
 from test_cuda_graph import model  # noqa: E402
-from test_emulated_rounds import RECORDED, emulated, images, pytestmark, simulation  # noqa: E402, F401
+from test_emulated_rounds import (  # noqa: E402
+    RECORDED,
+    emulated,
+    images,
+    pytestmark,  # noqa: F401
+    simulation,
+    stochastic,
+)
 from test_step_launches import OTHERS  # noqa: E402
 
 EPOCHS, BATCHES, WIDTH = 3, 2, 4  # two batches of four samples in each of three epochs
@@ -68,7 +75,8 @@ def numbers(sim: fedfast.Simulation) -> int:
 def test_every_number_that_hooks_ask_for_is_counted(name: str, device: Device) -> None:
     """The rate of steps that are folded into products is none of them."""
     algorithm, options = OTHERS.get(name, (name, {}))
-    sim = trained(mlp(), federation([BATCHES * WIDTH] * 4), algorithm, **options)
+    net = stochastic() if name == "fedcr" else mlp()
+    sim = trained(net, federation([BATCHES * WIDTH] * 4), algorithm, **options)
     design = sim._design
     assert design.longest == EPOCHS * BATCHES * (4 if name == "centralized" else 1)
     counted = memory.table_bytes(design.layout, design.algorithm, design.longest, WIDTH)

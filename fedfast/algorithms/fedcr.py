@@ -77,6 +77,10 @@ class BottleneckSGD(Optimizer):
         zeros = torch.zeros(gaussians(layout), dtype=layout.dtype)
         return {"precision": zeros, "pull": zeros}
 
+    def held_numbers(self, layout: TrainedLayout) -> tuple[int, int]:
+        """Whether a step is one of the last epoch."""
+        return 1, 0
+
     def begin(self, at: Clients) -> None:
         """No sample has been seen."""
         for name in SUMS:

@@ -108,10 +108,14 @@ class Optimizer(Component):
     def drawn(
         self, at: Clients, client: np.ndarray, step: np.ndarray, count: Tensor, width: int
     ) -> Tensor | None:
-        """Random numbers for the objective, of batches of `width` samples: [n, ...] on the host.
+        """Random numbers for the objective, for n batches of several clients and steps, on the host.
 
-        client  [n], whose each batch is, among `at`; step [n], of how many samples `count` [n]
-        They are `at.noise` in the objective's step.
+        client  [n], positions among `at` of the clients that the batches are of
+        step    [n], which of its client's batches each is
+        count   [n], its samples, of at most `width`
+        Returns [n, ...], of which the objective of a batch finds its own in `at.noise`. On the CPU
+        it is asked step by step, for a device once for all steps of a chunk: the numbers may follow
+        from these arguments, `at.seed`, `at.round` and `at.ids` alone.
         """
         return None
 

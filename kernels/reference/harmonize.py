@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ROUNDING = 1e-12  # of the recursion, relative to |G_i| |G_j|: less than that is no conflict
+# Of the recursion, relative to |D_i| |D_j|: less than that is no conflict. What the projections
+# leave of updates on one line is rounding alone, whose own lengths say nothing.
+ROUNDING = 1e-12
 
 
 def harmonize(
@@ -34,15 +36,18 @@ def mixed(weights: Tensor, mixing: Tensor) -> Tensor:
 
 def before_and_after(gram: Tensor, after: Tensor) -> Tensor:
     """Conflicting pairs of both. [L, 2] float64"""
-    return torch.stack([conflicts(gram), conflicts(after)], dim=-1).double()
+    return torch.stack([conflicts(gram), conflicts(after, gram)], dim=-1).double()
 
 
 def projected(gram: np.ndarray, pairs: np.ndarray, together: bool) -> tuple[np.ndarray, np.ndarray]:
     """(coefficients of the G in the D, Gram matrices of the G), both [L, C, C]."""
     mixing = np.broadcast_to(np.eye(gram.shape[-1]), gram.shape).copy()
     now = gram.copy()
+    lengths = np.sqrt(np.diagonal(gram, axis1=1, axis2=2).clip(min=0.0))
     for i, j in pairs.tolist():
-        _project(mixing, now, i, j, together)
+        conflict = now[:, i, j] < -ROUNDING * lengths[:, i] * lengths[:, j]
+        if conflict.any():
+            _project(mixing, now, i, j, conflict, together)
     return mixing, now
 
 
@@ -57,23 +62,26 @@ def averaged(gram: Tensor) -> tuple[Tensor, Tensor]:
     return mixing, mixing @ gram @ mixing.mT
 
 
-def conflicting(gram: Tensor) -> Tensor:
-    """Which pairs conflict. [L, C, C] -> bool, same shape"""
-    length = gram.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt()
+def conflicting(gram: Tensor, start: Tensor | None = None) -> Tensor:
+    """Which pairs conflict. [L, C, C] -> bool, same shape
+
+    start  the Gram matrix of the D, where `gram` is that of the G
+    """
+    length = (gram if start is None else start).diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt()
     return gram < -ROUNDING * length[:, :, None] * length[:, None, :]
 
 
-def conflicts(gram: Tensor) -> Tensor:
-    """How many pairs conflict in each matrix. [L, C, C] -> [L]"""
-    return conflicting(gram).triu(1).sum(dim=(1, 2))
+def conflicts(gram: Tensor, start: Tensor | None = None) -> Tensor:
+    """How many pairs conflict in each matrix; see `conflicting`. [L, C, C] -> [L]"""
+    return conflicting(gram, start).triu(1).sum(dim=(1, 2))
 
 
-def _project(mixing: np.ndarray, gram: np.ndarray, i: int, j: int, together: bool) -> None:
-    """Settle one pair, in place: rows i and j become `[[1, -a], [-b, 1]]` times themselves."""
+def _project(
+    mixing: np.ndarray, gram: np.ndarray, i: int, j: int, conflict: np.ndarray, together: bool
+) -> None:
+    """Settle one pair where it conflicts [L], in place: rows i and j become `[[1, -a], [-b, 1]]`
+    times themselves."""
     inner, ii, jj = gram[:, i, j], gram[:, i, i], gram[:, j, j]
-    conflict = inner < -ROUNDING * np.sqrt((ii * jj).clip(min=0.0))
-    if not conflict.any():
-        return
     nothing = np.zeros_like(inner)
     a = np.divide(inner, jj, out=nothing.copy(), where=conflict)
     # Met by the G_i already projected, G_j is orthogonal to it: nothing is left to take away.
