@@ -108,7 +108,7 @@ class Optimizer(Component):
     def drawn(
         self, at: Clients, client: np.ndarray, step: np.ndarray, count: Tensor, width: int
     ) -> Tensor | None:
-        """Random numbers for the objective, for n batches of several clients and steps, on the host.
+        """Random numbers for the objective, of n batches of clients and steps, on the host.
 
         client  [n], positions among `at` of the clients that the batches are of
         step    [n], which of its client's batches each is
