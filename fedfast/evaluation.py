@@ -96,12 +96,18 @@ def starts_of(jobs: Jobs) -> list[int]:
     return list(accumulate((len(samples) for _, samples in jobs), initial=0))[:-1]
 
 
+def _scalar(value: Tensor | float) -> Tensor:
+    """Where nothing is differentiated a loss of one's own may give a Python number."""
+    if isinstance(value, Tensor):
+        return value.reshape(())
+    return torch.tensor(float(value), dtype=torch.float64)
+
+
 def figures(loss: Loss, parts: Sequence[Part], y: Tensor) -> Pending[tuple[float, float]]:
     """(correct predictions, loss) of the whole set of targets y [n, ...], whose parts come in
     order."""
     outputs = [part.outputs for part in parts if part.outputs is not None]
-    # A loss of one's own may give a Python number here, where nothing is differentiated.
-    whole = [torch.as_tensor(loss(torch.cat(outputs), y)).reshape(())] if outputs else []
+    whole = [_scalar(loss(torch.cat(outputs), y))] if outputs else []
     numbers = [x for part in parts for x in (part.correct, part.loss, part.weight)]
 
     def made(found: Sequence[np.ndarray]) -> tuple[float, float]:
