@@ -21,7 +21,6 @@ from .gather import gather
 from .gaussian import sample_gaussian, sample_gaussian_backward, sum_gaussians
 from .gram import gram
 from .group_norm import group_norm, group_norm_backward
-from .harmonize import harmonize
 from .layer_norm import layer_norm, layer_norm_backward
 from .linear import linear, linear_backward
 from .loss import cross_entropy
@@ -91,7 +90,6 @@ __all__ = [
     "gram",
     "group_norm",
     "group_norm_backward",
-    "harmonize",
     "layer_norm",
     "layer_norm_backward",
     "linear",

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ._args import Coefficient
-from ._blocks import dense_integers, extent, floating
+from ._blocks import dense_integers, floating
 from .declaration import In, InOut, Made, Number, Out, PerClient
 from .operation import operation
 
@@ -38,10 +38,11 @@ def _halves(name: str, value: object) -> Tensor:
 
 def _samples(noise: object, h: Tensor) -> int:
     """L"""
-    rows, batch = extent(noise, -2), h.shape[1]
-    if batch == 0 or rows % batch or 2 * extent(noise, -1) != h.shape[2]:
+    given, batch = floating("noise", noise, "K, B L, D"), h.shape[1]
+    rows = given.shape[1]
+    if batch == 0 or rows % batch or 2 * given.shape[2] != h.shape[2]:
         wanted = f"[{h.shape[0]}, L {batch}, {h.shape[2] // 2}]"
-        raise ValueError(f"noise: expected shape {wanted}; got {list(getattr(noise, 'shape', ()))}")
+        raise ValueError(f"noise: expected shape {wanted}; got {list(given.shape)}")
     return rows // batch
 
 

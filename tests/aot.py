@@ -33,7 +33,6 @@ from fedfast.kernels import (
     fetch,
     gather,
     gram,
-    harmonize,
     mix,
     perturb,
     registry,
@@ -42,6 +41,7 @@ from fedfast.kernels import (
     step,
 )
 from fedfast.kernels.declaration import OPERATIONS
+from fedfast.kernels.harmonize import harmonize
 from fedfast.kernels.packing import ByStep, Into, Packed, Tally, Tones
 from fedfast.kernels.triton import common, sums
 

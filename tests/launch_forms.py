@@ -26,7 +26,6 @@ from fedfast.kernels import (
     fetch,
     gather,
     gram,
-    harmonize,
     kl_gradient,
     log_softmax,
     log_softmax_backward,
@@ -39,6 +38,7 @@ from fedfast.kernels import (
     step,
     sum_gaussians,
 )
+from fedfast.kernels.harmonize import harmonize
 from fedfast.kernels.packing import ByStep, Into, Packed, Tally, Tones
 from fedfast.kernels.server import RULES
 from torch import Tensor

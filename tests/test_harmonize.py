@@ -8,8 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from fedfast.kernels import harmonize
-from fedfast.kernels.harmonize import averaged_weights
+from fedfast.kernels.harmonize import averaged_weights, harmonize
 from torch import Tensor
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")

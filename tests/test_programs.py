@@ -422,7 +422,9 @@ def test_an_executor_refuses_what_is_not_among_its_capabilities():
     with pytest.raises(ValueError, match="objective"):
         executor.gradients(LocalStep(objective=run_loss), tensors, batch)
     divergence = Divergence(w[0], 1.0, (0, layout.trained))
-    with pytest.raises(ValueError, match="objective: Divergence is that of a first gradient"):
+    with pytest.raises(
+        ValueError, match="objective: the gradient of one of its own is a plain one"
+    ):
         executor.gradients(LocalStep(objective=divergence, fold=Fold(-0.1, 1.0, w)), tensors, batch)
     traits = Traits(3, False, 0.0, frozenset())
     generic = ModuleExecutor(module, layout, F.cross_entropy, 1, traits)

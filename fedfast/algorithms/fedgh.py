@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..kernels.harmonize import averaged, averaged_weights, projected
+from ..kernels.harmonize import averaged, averaged_weights, harmonize, projected
 from ..random import ORDER, keys64
 from ..transfers import sent_to
 from ._parameter_checks import check_number, check_word
@@ -93,7 +93,7 @@ class Harmonized(ServerRule):
             return averaged_weights(gram, cohort.weights)
         pairs = sent_to(torch.from_numpy(self._pairs(cohort)), gram.device)
         together = self.reference == "pair"
-        return kernels.harmonize(gram, cohort.weights, pairs, together, backend)
+        return harmonize(gram, cohort.weights, pairs, together, backend)
 
     def harmonize(self, gram: np.ndarray, cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
         """(coefficients of the G in the D, Gram matrices of the G), both [L, C, C].
