@@ -17,6 +17,8 @@ Source: Kingma & Welling 2014, "Auto-Encoding Variational Bayes"; FedCR (Zhang e
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -46,14 +48,15 @@ def _samples(noise: object, h: Tensor) -> int:
     return rows // batch
 
 
-def _labels(name: str, value: Tensor | None, noise: Tensor) -> Tensor:
-    made = noise.new_empty(noise.shape[:2], dtype=torch.int64) if value is None else value
-    return dense_integers(name, made, noise.shape[:2], torch.int64, noise)
+def _integers(dtype: torch.dtype, dims: int) -> Callable[[str, Tensor | None, Tensor], Tensor]:
+    """A check of a result as long as the noise's first `dims` dimensions; allocated if None."""
 
+    def check(name: str, value: Tensor | None, noise: Tensor) -> Tensor:
+        shape = noise.shape[:dims]
+        made = noise.new_empty(shape, dtype=dtype) if value is None else value
+        return dense_integers(name, made, shape, dtype, noise)
 
-def _counts(name: str, value: Tensor | None, noise: Tensor) -> Tensor:
-    made = noise.new_empty(noise.shape[:1], dtype=torch.int32) if value is None else value
-    return dense_integers(name, made, noise.shape[:1], torch.int32, noise)
+    return check
 
 
 @operation(
@@ -64,8 +67,8 @@ def _counts(name: str, value: Tensor | None, noise: Tensor) -> Tensor:
     In("count", "K", torch.int32),
     Number("alpha"),
     Out("z", "K R D"),
-    Out("labels", "K R", torch.int64, check=_labels, using="noise"),
-    Out("counts", "K", torch.int32, check=_counts, using="noise"),
+    Out("labels", "K R", torch.int64, check=_integers(torch.int64, 2), using="noise"),
+    Out("counts", "K", torch.int32, check=_integers(torch.int32, 1), using="noise"),
     returns="z labels counts",
     out_of_range=COUNT_OUT_OF_RANGE,
     moves="h + noise + z",
