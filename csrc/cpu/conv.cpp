@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "cpu/conv_frame_product.h"
 #include "cpu/conv_planes.h"
 #include "cpu/conv_pool.h"
 #include "cpu/conv_square_product.h"
@@ -19,14 +20,22 @@ class Forward {
     const ConvShape& s = p.shape;
     if (!has_squares(s.window)) return;
     const int64_t depth = s.group_inputs(), channels = s.group_outputs();
+    const int lanes = conv_kernels<T>().lanes;
     const Grid grid = forward_grid(s.window);
-    const double cost = squares_cost(grid, s.batch, depth, channels, conv_kernels<T>().lanes);
-    if (cost < direct_.cost()) squares_.emplace(grid, s.batch, depth, channels);
+    const double cost = std::min(direct_.cost(), squares_cost(grid, s.batch, depth, channels, lanes));
+    if (has_frames<T>(s.window, depth, channels) &&
+        frames_cost(grid, s.batch, depth, channels, lanes) < cost) {
+      frames_.emplace(grid, s.batch, depth, channels);
+    } else if (cost < direct_.cost()) {
+      squares_.emplace(grid, s.batch, depth, channels);
+    }
   }
 
   // Some images of client k.
   void run(int64_t k, const Range& images) const {
-    squares_ ? by_squares(k, images) : directly(k, images);
+    if (frames_) return lifted<FramePass<T>>(*frames_, k, images);
+    if (squares_) return lifted<SquarePass<T>>(*squares_, k, images);
+    directly(k, images);
   }
 
  private:
@@ -87,14 +96,16 @@ class Forward {
     }
   }
 
-  void by_squares(int64_t k, const Range& images) const {
-    const int64_t pooled = plane_elements(squares_->images());
-    Workspace<T> workspace(Workspace<T>::rounded(squares_->elements()) + pooled);
-    SquarePass<T> pass(*squares_, workspace);
+  // By squares or frames.
+  template <typename Pass, typename Product>
+  void lifted(const Product& product, int64_t k, const Range& images) const {
+    const int64_t pooled = plane_elements(product.images());
+    Workspace<T> workspace(Workspace<T>::rounded(product.elements()) + pooled);
+    Pass pass(product, workspace);
     T* planes = workspace.take(pooled);
     for (int64_t g = 0; g < p_.shape.groups; ++g) {
       pass.pack(weight(k, g), 1);
-      images.each(squares_->images(), [&](int64_t b, int64_t count) {
+      images.each(product.images(), [&](int64_t b, int64_t count) {
         through(k, g, b, count, planes, [&](T* to, int64_t image) {
           pass.run(x(k, g, b), in_image(), count, to, image, bias(k, g), p_.act);
         });
@@ -105,6 +116,7 @@ class Forward {
   const Conv<T>& p_;
   ConvProduct<T> direct_;
   std::optional<SquareProduct<T>> squares_;
+  std::optional<FrameProduct<T>> frames_;
 };
 
 }  // namespace

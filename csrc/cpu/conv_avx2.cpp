@@ -19,6 +19,7 @@ struct Tiles {
 };
 
 struct Floats : Tiles {
+  static constexpr int spectra = 2;
   using T = float;
   using Reg = __m256;
   using Mask = __m256i;
@@ -38,7 +39,18 @@ struct Floats : Tiles {
   FEDFAST_OP Reg sub(Reg a, Reg b) { return _mm256_sub_ps(a, b); }
   FEDFAST_OP Reg mul(Reg a, Reg b) { return _mm256_mul_ps(a, b); }
   FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
+  FEDFAST_OP Reg fnma(Reg a, Reg b, Reg c) { return _mm256_fnmadd_ps(a, b, c); }
   FEDFAST_OP Reg relu(Reg x) { return _mm256_max_ps(zero(), x); }
+  FEDFAST_OP Mask span(int first, int count) {
+    return _mm256_andnot_si256(mask(first), mask(first + count));
+  }
+  FEDFAST_OP uint32_t seen(Reg x) {
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(x, zero(), _CMP_NEQ_UQ)));
+  }
+  FEDFAST_OP Reg swapped(const T* row, int o) {
+    return load(row + (o ^ 8), _mm256_setr_epi32(0, -1, -1, -1, -1, -1, -1, -1));
+  }
+  FEDFAST_OP Reg low(int o, Reg a, Reg b) { return o == 0 ? a : _mm256_blend_ps(a, b, 0xfe); }
 
   FEDFAST_OP void transpose(const T* from, int64_t from_row, T* to, int64_t to_row) {
     __m256 r[8], t[8];
@@ -65,6 +77,7 @@ struct Floats : Tiles {
 };
 
 struct Doubles : Tiles {
+  static constexpr int spectra = 0;
   using T = double;
   using Reg = __m256d;
   using Mask = __m256i;

@@ -24,6 +24,7 @@ struct Tiles {
 };
 
 struct Floats : Tiles {
+  static constexpr int spectra = 4;
   using T = float;
   using Reg = __m512;
   using Mask = __mmask16;
@@ -39,7 +40,17 @@ struct Floats : Tiles {
   FEDFAST_OP Reg sub(Reg a, Reg b) { return _mm512_sub_ps(a, b); }
   FEDFAST_OP Reg mul(Reg a, Reg b) { return _mm512_mul_ps(a, b); }
   FEDFAST_OP Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
+  FEDFAST_OP Reg fnma(Reg a, Reg b, Reg c) { return _mm512_fnmadd_ps(a, b, c); }
   FEDFAST_OP Reg relu(Reg x) { return _mm512_max_ps(zero(), x); }
+  FEDFAST_OP Mask span(int first, int count) {
+    return static_cast<Mask>(((1u << count) - 1) << first);
+  }
+  FEDFAST_OP uint32_t seen(Reg x) { return _mm512_cmp_ps_mask(x, zero(), _CMP_NEQ_UQ); }
+  FEDFAST_OP Reg swapped(const T* row, int) {
+    const Reg x = load(row);
+    return _mm512_maskz_shuffle_f32x4(0xfefe, x, x, 0x4e);
+  }
+  FEDFAST_OP Reg low(int, Reg a, Reg b) { return _mm512_mask_blend_ps(0xfe00, a, b); }
 
   // Pairs, quadruples, then 128-bit pieces change places.
   FEDFAST_OP void transpose(const T* from, int64_t from_row, T* to, int64_t to_row) {
@@ -75,6 +86,7 @@ struct Floats : Tiles {
 };
 
 struct Doubles : Tiles {
+  static constexpr int spectra = 0;
   using T = double;
   using Reg = __m512d;
   using Mask = __mmask8;

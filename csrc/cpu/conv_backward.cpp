@@ -34,7 +34,11 @@ class Backward {
   explicit Backward(const ConvBackward<T>& p) : p_(p), weights_(p.shape) {
     if (p.dx) data_.emplace(p.shape);
     together_ = p.dx && p.dweight && p.tap ? std::lcm(data_->images(), weights_.images()) : 0;
-    if (together_elements() * static_cast<int64_t>(sizeof(T)) > kTogetherBytes) together_ = 0;
+    // Frames read their spectra from further off anyway.
+    const bool frames = together_ > 0 && data_->by_frames() && weights_.by_frames();
+    if (!frames && together_elements() * static_cast<int64_t>(sizeof(T)) > kTogetherBytes) {
+      together_ = 0;
+    }
   }
 
   // Whether both gradients of a client that is one thread's work take turns, so that what was
@@ -184,11 +188,12 @@ class Backward {
   void write(int64_t k, int64_t first, WeightPass<T>& pass, T* rows) const {
     const int64_t depth = p_.shape.depth();
     pass.give([&](const Place& at, const T* piece, int64_t row) {
-      conv_kernels<T>().transpose(piece, row, at.taps, at.outputs, rows, at.taps);
+      if (row > 0) conv_kernels<T>().transpose(piece, row, at.taps, at.outputs, rows, at.taps);
+      const T* turned = row > 0 ? rows : piece;
       for (int64_t o = 0; o < at.outputs; ++o) {
         const int64_t to = (first + at.output + o) * depth + at.tap;
         const T* base = p_.beta[k] == 0 ? nullptr : p_.base_weight.row(k) + to;
-        fold(rows + o * at.taps, p_.alpha[k], p_.beta[k], base, p_.dweight.row(k) + to, at.taps);
+        fold(turned + o * at.taps, p_.alpha[k], p_.beta[k], base, p_.dweight.row(k) + to, at.taps);
       }
     });
   }

@@ -29,6 +29,10 @@ void DataGradient<T>::choose() {
     const Grid back = data_gradient_grid(shape_.window), grid = forward_grid(shape_.window);
     const double gather = squares_cost(back, batch, depth, channels, lanes);
     const double scatter = square_scatter_cost(grid, batch, depth, channels, lanes);
+    if (has_frames<T>(shape_.window, depth, channels) &&
+        frames_cost(back, batch, depth, channels, lanes) < std::min({gather, scatter, least})) {
+      return void(frames_.emplace(back, batch, depth, channels));
+    }
     if (scatter < std::min(gather, least)) return void(square_scatter_.emplace(shape_));
     if (gather < least) return void(squares_.emplace(back, batch, depth, channels));
   }
@@ -37,6 +41,7 @@ void DataGradient<T>::choose() {
 
 template <typename T>
 int64_t DataGradient<T>::images() const {
+  if (frames_) return frames_->images();
   if (squares_) return squares_->images();
   if (square_scatter_) return square_scatter_->images();
   return scatters_ ? images_ : product_.plan().images;
@@ -63,6 +68,7 @@ void DataGradient<T>::plan_scattering(const ConvPlan& forward) {
 template <typename T>
 int64_t DataGradient<T>::elements() const {
   const auto rounded = Workspace<T>::rounded;
+  if (frames_) return frames_->elements();
   if (squares_) return squares_->elements();
   if (square_scatter_) return square_scatter_->elements();
   if (!scatters_) {
@@ -75,7 +81,9 @@ int64_t DataGradient<T>::elements() const {
 
 template <typename T>
 DataPass<T>::DataPass(const DataGradient<T>& gradient, Workspace<T>& workspace) : g_(gradient) {
-  if (g_.squares_) {
+  if (g_.frames_) {
+    frames_.emplace(*g_.frames_, workspace);
+  } else if (g_.squares_) {
     squares_.emplace(*g_.squares_, workspace);
   } else if (g_.square_scatter_) {
     square_scatter_.emplace(*g_.square_scatter_, workspace);
@@ -93,6 +101,7 @@ DataPass<T>::DataPass(const DataGradient<T>& gradient, Workspace<T>& workspace) 
 template <typename T>
 void DataPass<T>::pack(const T* weight) {
   const int64_t outer = g_.shape_.group_outputs();
+  if (frames_) return frames_->pack(weight, outer);
   if (squares_) return squares_->pack(weight, outer);
   if (square_scatter_) return square_scatter_->pack(weight);
   g_.scatters_ ? pack_taps(weight) : g_.product_.pack(weight, outer, weight_);
@@ -117,6 +126,7 @@ void DataPass<T>::run(const T* dout, int64_t images, T* dx) {
   if (g_.scatters_) return scatter(dout, images, dx);
   const int64_t out_image = g_.shape_.outputs * g_.shape_.window.spots();
   const int64_t in_image = g_.shape_.inputs * g_.shape_.window.pixels();
+  if (frames_) return frames_->run(dout, out_image, images, dx, in_image);
   if (squares_) return squares_->run(dout, out_image, images, dx, in_image);
   if (square_scatter_) return square_scatter_->run(dout, out_image, images, dx, in_image);
   g_.product_.run(padder_->pad(dout, out_image, images), weight_, images, results_, dx, in_image);

@@ -1,5 +1,6 @@
 // How a client's data gradient is formed: gathered, as a convolution of dout with the weights
-// turned round, or scattered, each place of dout adding to its window; both directly or by squares.
+// turned round, or scattered, each place of dout adding to its window; both directly or by
+// squares; or gathered by frames.
 // Scattering multiplies no zeros, which gathering does where dx is larger than dout: without
 // padding, and with strides. An unpadded 5 x 5 layer on 14 x 14 pixels is half zeros.
 #pragma once
@@ -7,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "cpu/conv_frame_product.h"
 #include "cpu/conv_planes.h"
 #include "cpu/conv_square_product.h"
 #include "cpu/conv_square_scatter.h"
@@ -18,6 +20,7 @@ class DataGradient {
  public:
   explicit DataGradient(const ConvShape& shape);
 
+  bool by_frames() const { return frames_.has_value(); }
   int64_t images() const;
   int64_t elements() const;  // of workspace
 
@@ -37,6 +40,7 @@ class DataGradient {
   ConvProduct<T> product_;
   std::optional<SquareProduct<T>> squares_;
   std::optional<SquareScatter<T>> square_scatter_;
+  std::optional<FrameProduct<T>> frames_;
   bool scatters_ = false;
   int64_t images_ = 1, field_height_ = 0, field_width_ = 0;  // x with its margins
   std::vector<int32_t> at_, to_, deep_, taps_;  // places of dout, their windows; outputs; taps
@@ -62,6 +66,7 @@ class DataPass {
   const DataGradient<T>& g_;
   std::optional<SquarePass<T>> squares_;
   std::optional<ScatterPass<T>> square_scatter_;
+  std::optional<FramePass<T>> frames_;
   std::optional<Padder<T>> padder_;
   T *weight_ = nullptr, *results_ = nullptr, *planes_ = nullptr;
 };

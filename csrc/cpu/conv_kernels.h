@@ -88,6 +88,42 @@ struct Drop {
   const int32_t* at;
 };
 
+// Fourier transforms of squares of 16 x 16 pixels. One becomes nine rows of sixteen complex numbers,
+// real parts first; `count` planes lie one behind another.
+constexpr int kSpectrumSide = 16, kSpectrumRows = 9;
+constexpr int kSpectraA = 4, kSpectraB = 2;  // rows of a tile of products of spectra, and columns
+
+template <typename T>
+struct SpectrumLift {
+  const T* from;  // the first pixel that is read
+  int64_t row, plane, count;
+  int top, left;      // where it lies in its square
+  int rows, columns;  // that are read; all others are zero
+  T* to;
+  int64_t to_plane, to_step;  // from row to row of a spectrum, from spectrum to spectrum
+};
+
+// The first rows and columns of squares.
+template <typename T>
+struct SpectrumDrop {
+  const T* from;
+  int64_t from_plane, from_step;
+  T* to;
+  int64_t row, plane, count;
+  int rows, columns;
+};
+
+// c[i, j] = (add ? itself : 0) + sum over d of b[d, j] conj(a[d, i]), sixteen frequencies each.
+template <typename T>
+struct SpectraTile {
+  const T *a, *b;  // [depth, kSpectraA], [depth, 1 or kSpectraB] rows of spectra
+  int64_t depth;
+  int64_t rows;  // of a that count
+  T* c;
+  int64_t c_a, c_b;  // from i to i, from j to j
+  bool add;
+};
+
 template <typename T>
 struct ConvKernels {
   int lanes;                       // elements of a vector
@@ -104,6 +140,13 @@ struct ConvKernels {
   void (*drop_results)(const Drop<T>&);
   void (*drop_taps)(const Drop<T>&);
   void (*drop_pixels)(const Drop<T>&);  // added to what is there: squares of pixels overlap
+  // None of these without vectors of floats.
+  void (*lift_square)(const SpectrumLift<T>&);
+  void (*lift_window)(const SpectrumLift<T>&);  // at most 8 rows; weighted for the way back
+  void (*drop_square)(const SpectrumDrop<T>&);  // of products with lifted windows
+  void (*drop_window)(const SpectrumDrop<T>&);  // of products of lifted squares, at most 8 rows
+  void (*spectra[kSpectraB + 1])(const SpectraTile<T>&);  // by columns of b
+  void (*see)(const T* plane, int64_t row, int64_t rows, int64_t columns, uint32_t* seen);
   // to[j * to_row + i] = from[i * from_row + j] for i < rows, j < columns.
   void (*transpose)(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to,
                     int64_t to_row);

@@ -12,7 +12,7 @@ struct Small {
   using T = Element;
   static constexpr int lanes = 16 / sizeof(T);
   static constexpr int spots(int vectors) { return vectors <= 2 ? 4 : 0; }
-  static constexpr int row_channels = 4, grad_channels = 3, grad_taps = 3;
+  static constexpr int row_channels = 4, grad_channels = 3, grad_taps = 3, spectra = 0;
   struct Reg {
     T x[lanes];
   };

@@ -4,13 +4,18 @@
 // V: T, Reg, Mask, lanes, mask(n), zero(), load(p), load(p, mask), store(p, x), store(p, x, mask),
 // broadcast(x), add(a, b), sub(a, b), mul(a, b), fma(a, b, c), relu(x) that keeps NaN,
 // transpose(from, from_row, to, to_row) of lanes x lanes elements; and the largest tiles:
-// spots(vectors), row_channels, grad_channels, grad_taps.
+// spots(vectors), row_channels, grad_channels, grad_taps, and spectra, the rows of a tile of
+// spectra, 0 where there are none. With them V has fnma(a, b, c) = c - a * b, span(first, count):
+// the mask of those lanes, seen(x): a bit for each lane that is not zero, and, of rows of sixteen,
+// swapped(row, o): the lanes from o on of the row with its halves exchanged, lanes 0 and 8 zero, and
+// low(o, a, b): lanes to 8 of a, from 9 on of b.
 #pragma once
 
 #include <utility>
 
 #include "cpu/conv_kernels.h"
 #include "cpu/conv_lift.h"
+#include "cpu/conv_spectrum.h"
 
 namespace fedfast {
 namespace {
@@ -186,6 +191,17 @@ void fill_grad_tiles(ConvKernels<typename V::T>& kernels, std::integer_sequence<
 }
 
 template <typename V>
+void fill_spectra(ConvKernels<typename V::T>& kernels) {
+  kernels.lift_square = lift_spectrum<V, false>;
+  kernels.lift_window = lift_spectrum<V, true>;
+  kernels.drop_square = drop_spectrum<V, false>;
+  kernels.drop_window = drop_spectrum<V, true>;
+  kernels.spectra[1] = spectra_tiles<V, 1>;
+  kernels.spectra[2] = spectra_tiles<V, 2>;
+  kernels.see = see_pixels<V>;
+}
+
+template <typename V>
 void fill(ConvKernels<typename V::T>& kernels) {
   kernels = {};
   kernels.lanes = V::lanes;
@@ -206,6 +222,7 @@ void fill(ConvKernels<typename V::T>& kernels) {
   kernels.drop_taps = drop<V, TapBack>;
   kernels.drop_pixels = drop<V, PixelBack, true>;
   kernels.transpose = transpose<V>;
+  if constexpr (V::spectra > 0) fill_spectra<V>(kernels);
 }
 
 }  // namespace

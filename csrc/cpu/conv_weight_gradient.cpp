@@ -12,9 +12,15 @@ WeightGradient<T>::WeightGradient(const ConvShape& shape)
   const double rows = plan_.segments.empty() ? HUGE_VAL : row_gradient_cost(plan_, outputs);
   const double spots = spots_cost(plan_, outputs, kernels_.lanes);
   by_rows_ = rows < spots;
-  if (has_squares(shape.window) &&
-      squares_cost(forward_grid(shape.window), shape.batch, shape.group_inputs(), outputs,
-                   kernels_.lanes) < std::min(rows, spots)) {
+  if (!has_squares(shape.window)) return;
+  const Grid grid = forward_grid(shape.window);
+  const int64_t batch = shape.batch, inputs = shape.group_inputs();
+  const double least = std::min(rows, spots);
+  const double squares = squares_cost(grid, batch, inputs, outputs, kernels_.lanes);
+  if (has_frames<T>(shape.window, inputs, outputs) &&
+      frames_cost(grid, batch, inputs, outputs, kernels_.lanes) < std::min(squares, least)) {
+    frames_.emplace(shape);
+  } else if (squares < least) {
     squares_.emplace(shape);
   }
 }
@@ -22,6 +28,7 @@ WeightGradient<T>::WeightGradient(const ConvShape& shape)
 template <typename T>
 int64_t WeightGradient<T>::elements(int64_t outputs) const {
   const auto rounded = Workspace<T>::rounded;
+  if (frames_) return frames_->elements(outputs);
   if (squares_) return squares_->elements(outputs);
   return rounded(sums(outputs)) + rounded(turned(outputs)) + rounded(piece(outputs)) +
          rounded(plan_.images * plan_.padded.size());
@@ -34,6 +41,10 @@ WeightPass<T>::WeightPass(const WeightGradient<T>& gradient, int64_t outputs,
   const ConvShape& s = g_.shape_;
   in_image_ = s.inputs * s.window.pixels();
   out_image_ = s.outputs * s.window.spots();
+  if (g_.frames_) {
+    frames_.emplace(*g_.frames_, outputs, workspace);
+    return;
+  }
   if (g_.squares_) {
     squares_.emplace(*g_.squares_, outputs, workspace);
     return;
@@ -46,12 +57,14 @@ WeightPass<T>::WeightPass(const WeightGradient<T>& gradient, int64_t outputs,
 
 template <typename T>
 void WeightPass<T>::start() {
+  if (frames_) return frames_->start();
   if (squares_) return squares_->start();
   std::fill_n(sums_, g_.sums(outputs_), T{0});
 }
 
 template <typename T>
 void WeightPass<T>::add(const T* x, const T* dout, int64_t images, Ahead ahead) {
+  if (frames_) return frames_->add(x, in_image_, dout, out_image_, images);
   if (squares_) return squares_->add(x, in_image_, dout, out_image_, images);
   const T* padded = padder_->pad(x, in_image_, images);
   g_.by_rows_ ? add_rows(padded, dout, images) : add_spots(padded, dout, images, ahead);

@@ -3,18 +3,23 @@
 
 #include <optional>
 
+#include "cpu/conv_frame_gradient.h"
 #include "cpu/conv_planes.h"
 #include "cpu/conv_square_gradient.h"
 
 namespace fedfast {
 
-// Sums c[tap, output] as spots, c[output, tap, lane] as rows, or by squares.
+// Sums c[tap, output] as spots, c[output, tap, lane] as rows, or by squares or frames.
 template <typename T>
 class WeightGradient {
  public:
   explicit WeightGradient(const ConvShape& shape);
 
-  int64_t images() const { return squares_ ? squares_->images() : plan_.images; }
+  bool by_frames() const { return frames_.has_value(); }
+  int64_t images() const {
+    if (frames_) return frames_->images();
+    return squares_ ? squares_->images() : plan_.images;
+  }
   int64_t elements(int64_t outputs) const;  // of workspace, for some of a group's outputs
 
  private:
@@ -35,6 +40,7 @@ class WeightGradient {
   ConvShape shape_;
   ConvPlan plan_;
   std::optional<SquareGradient<T>> squares_;
+  std::optional<FrameGradient<T>> frames_;
   bool by_rows_ = false;
 };
 
@@ -48,7 +54,8 @@ class WeightPass {
   // Adds images, whole batches apart; `ahead` is asked for meanwhile.
   void add(const T* x, const T* dout, int64_t images, Ahead ahead);
 
-  // Calls body(place, piece, row): a piece [place.taps, place.outputs] in rows `row` apart.
+  // Calls body(place, piece, row): a piece [place.taps, place.outputs] in rows `row` apart, or, where
+  // `row` is 0, the taps of one output.
   template <typename Body>
   void give(const Body& body);
 
@@ -61,6 +68,7 @@ class WeightPass {
   const ConvKernels<T>& kernels_;
   int64_t outputs_, width_, in_image_, out_image_;
   std::optional<SquareSums<T>> squares_;
+  std::optional<FrameSums<T>> frames_;
   std::optional<Padder<T>> padder_;
   T *sums_ = nullptr, *turned_ = nullptr, *piece_ = nullptr;
 };
@@ -68,6 +76,7 @@ class WeightPass {
 template <typename T>
 template <typename Body>
 void WeightPass<T>::give(const Body& body) {
+  if (frames_) return frames_->give(body);
   if (squares_) return squares_->give(body);
   for (int64_t t = 0; t < g_.taps(); t += kPieceTaps) {
     const Place place{0, outputs_, t, std::min(kPieceTaps, g_.taps() - t)};

@@ -1,0 +1,113 @@
+#include "cpu/conv_frame_product.h"
+
+#include <algorithm>
+
+namespace fedfast {
+
+template <typename T>
+FrameProduct<T>::FrameProduct(const Grid& grid, int64_t batch, int64_t depth, int64_t channels)
+    : grid_(grid),
+      frames_(frames_of(grid)),
+      images_(images_of_frames(grid, batch, depth, channels)),
+      depth_(depth),
+      channels_(channels) {}
+
+template <typename T>
+int64_t FrameProduct<T>::elements() const {
+  const auto rounded = Workspace<T>::rounded;
+  return rounded(kSpectrumRows * weights().plane()) + rounded(depth_ * grid_.taps()) +
+         rounded(kSpectrumRows * lifted(images_).plane()) +
+         rounded(kSpectrumRows * product_plane());
+}
+
+template <typename T>
+FramePass<T>::FramePass(const FrameProduct<T>& product, Workspace<T>& workspace)
+    : p_(product),
+      kernels_(product.kernels_),
+      weights_(workspace.take(kSpectrumRows * p_.weights().plane())),
+      turned_(workspace.take(p_.depth_ * p_.grid_.taps())),
+      lifted_(workspace.take(kSpectrumRows * p_.lifted(p_.images_).plane())),
+      products_(workspace.take(kSpectrumRows * p_.product_plane())) {}
+
+template <typename T>
+void FramePass<T>::pack(const T* weight, int64_t outer) {
+  const Blocks to = p_.weights();
+  const int64_t taps = p_.grid_.taps();
+  const int64_t apart = outer == 1 ? taps : p_.channels_ * taps;  // from channel to channel of depth
+  for (int64_t c = 0; c < p_.channels_; ++c) {
+    const T* from = weight + c * (outer == 1 ? p_.depth_ * taps : taps);
+    if (p_.grid_.turned) {
+      for (int64_t d = 0; d < p_.depth_; ++d) {
+        std::reverse_copy(from + d * apart, from + d * apart + taps, turned_ + d * taps);
+      }
+      from = turned_;
+    }
+    kernels_.lift_window({from, p_.grid_.kw, p_.grid_.turned ? taps : apart, p_.depth_, 0, 0,
+                          static_cast<int>(p_.grid_.kh), static_cast<int>(p_.grid_.kw),
+                          weights_ + to.at(c, 0), to.plane(), to.across(c) * kNumber});
+  }
+}
+
+template <typename T>
+void FramePass<T>::run(const T* x, int64_t in_image, int64_t images, T* out, int64_t out_image,
+                       const T* bias, Act act) {
+  const Blocks lifted = p_.lifted(images);
+  for (int64_t i = 0; i < images; ++i) lift(x + i * in_image, p_.frames(i), lifted);
+  multiply(lifted);
+  for (int64_t i = 0; i < images; ++i) {
+    T* image = out + i * out_image;
+    drop(x + i * in_image, p_.frames(i), image);
+    finish(image, bias, p_.channels_, p_.grid_.rows * p_.grid_.columns, act);
+  }
+}
+
+template <typename T>
+void FramePass<T>::lift(const T* image, int64_t first, const Blocks& lifted) {
+  const Grid& g = p_.grid_;
+  for (const Frame& f : p_.frames_) {
+    SpectrumLift<T> planes = lift_pixels(g, f, image);
+    planes.count = p_.depth_;
+    planes.to = lifted_ + lifted.at(first, 0);
+    planes.to_plane = lifted.plane();
+    planes.to_step = lifted.across(first++) * kNumber;
+    kernels_.lift_square(planes);
+  }
+}
+
+template <typename T>
+void FramePass<T>::multiply(const Blocks& lifted) {
+  const Blocks weights = p_.weights();
+  const int64_t frame = p_.channels_ * kNumber;
+  for (int row = 0; row < kSpectrumRows; ++row) {
+    T* products = products_ + row * p_.product_plane();
+    for (int64_t c = 0; c < p_.channels_; c += kSpectraA) {
+      const T* weight = weights_ + row * weights.plane() + weights.at(c, 0);
+      for (int64_t n = 0; n < lifted.rows; n += kSpectraB) {
+        kernels_.spectra[lifted.across(n)]({weight, lifted_ + row * lifted.plane() + lifted.at(n, 0),
+                                            p_.depth_, std::min<int64_t>(kSpectraA, p_.channels_ - c),
+                                            products + n * frame + c * kNumber, kNumber, frame,
+                                            false});
+      }
+    }
+  }
+}
+
+template <typename T>
+void FramePass<T>::drop(const T* image, int64_t first, T* out) {
+  const Grid& g = p_.grid_;
+  for (const Frame& f : p_.frames_) {
+    kernels_.drop_square({products_ + first++ * p_.channels_ * kNumber, p_.product_plane(), kNumber,
+                          out + f.y * g.columns + f.x, g.columns, g.rows * g.columns, p_.channels_,
+                          static_cast<int>(f.rows), static_cast<int>(f.columns)});
+    const SeenPixels<T> seen(g, f, image, p_.depth_);
+    if (seen.all()) continue;
+    for (int64_t c = 0; c < p_.channels_; ++c) seen.clear(out + c * g.rows * g.columns);
+  }
+}
+
+template class FrameProduct<float>;
+template class FrameProduct<double>;
+template class FramePass<float>;
+template class FramePass<double>;
+
+}  // namespace fedfast
