@@ -130,6 +130,35 @@ SHAPES = {
     "squares-5x5": Layer(channels=17, outputs=33, image=(10, 11), kernel=(5, 5), padding=(2, 2)),
     "squares-4x7": Layer(channels=16, outputs=32, image=(9, 13), kernel=(4, 7), padding=(1, 2)),
     "squares-grouped": Layer(channels=40, outputs=64, groups=2, image=(8, 8), activation="tanh"),
+    "frames": Layer(
+        batch=12, channels=33, outputs=49, image=(14, 14), kernel=(5, 5), padding=(2, 2)
+    ),
+    "frames-just-two": Layer(
+        batch=9, channels=40, outputs=48, image=(15, 12), kernel=(5, 5), padding=(2, 3)
+    ),
+    "frames-over-padded": Layer(
+        batch=9, channels=40, outputs=48, image=(9, 10), kernel=(7, 7), padding=(7, 6)
+    ),
+    "frames-unpadded": Layer(batch=9, channels=64, outputs=66, image=(16, 15), kernel=(5, 6)),
+    "frames-many": Layer(
+        batch=9,
+        channels=40,
+        outputs=46,
+        image=(20, 33),
+        kernel=(7, 5),
+        padding=(4, 1),
+        activation="relu",
+    ),
+    "frames-grouped": Layer(
+        batch=16,
+        channels=64,
+        outputs=64,
+        image=(9, 14),
+        kernel=(8, 5),
+        padding=(3, 2),
+        groups=2,
+        activation="relu",
+    ),
     "one": Layer(clients=1, batch=1, channels=1, outputs=1, image=(1, 1), kernel=(1, 1)),
 }
 every_shape = pytest.mark.parametrize("layer", SHAPES.values(), ids=SHAPES.keys())
@@ -161,9 +190,12 @@ def error(found: Tensor, exact: Tensor) -> float:
 
 @pytest.mark.parametrize("kernel", (3, 5))
 @pytest.mark.parametrize("channels", (64, 256))
-def test_squares_are_nearly_as_exact_as_direct_sums(channels: int, kernel: int) -> None:
+@pytest.mark.parametrize("batch", (4, 12), ids=("squares", "frames for 5"))
+def test_fewer_products_are_nearly_as_exact_as_direct_sums(
+    batch: int, channels: int, kernel: int
+) -> None:
     """Within four times the float32 error of torch's convolution."""
-    layer = Layer(1, 4, channels, 64, (12, 12), (kernel,) * 2, padding=(1, 1), bias=False)
+    layer = Layer(1, batch, channels, 64, (12, 12), (kernel,) * 2, padding=(1, 1), bias=False)
     found = run(layer, "native")
     x, weight, _ = layer.tensors()
     leaves = [t[0].clone().requires_grad_() for t in (x, weight)]
@@ -228,6 +260,53 @@ def test_any_squares(data: st.DataObject) -> None:
         dtype=data.draw(st.sampled_from([torch.float32, torch.float64])),
     )
     check(layer, "native")
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_any_frames(data: st.DataObject) -> None:
+    """Longer windows with many channels and enough images to lift the weights for."""
+    groups, sides = data.draw(st.integers(1, 2)), st.integers(4, 8)
+    kernel = data.draw(st.tuples(sides, sides))
+    padding = tuple(data.draw(st.integers(0, k)) for k in kernel)
+    image = tuple(max(1, k - 2 * p) for k, p in zip(kernel, padding, strict=True))
+    layer = Layer(
+        clients=data.draw(st.integers(1, 2)),
+        batch=data.draw(st.integers(8, 17)),
+        channels=groups * data.draw(st.integers(24, 40)),
+        outputs=groups * data.draw(st.integers(24, 50)),
+        image=tuple(least + data.draw(st.integers(4, 22)) for least in image),
+        kernel=kernel,
+        padding=padding,
+        groups=groups,
+        activation=data.draw(st.sampled_from([None, "relu"])),
+        seed=data.draw(st.integers(0, 99)),
+    )
+    check(layer, "native")
+
+
+@pytest.mark.parametrize("batch", (3, 16), ids=("squares", "frames"))
+@pytest.mark.parametrize("image", ((14, 14), (30, 18)))
+def test_windows_of_zeros_give_zero(image: tuple[int, int], batch: int) -> None:
+    """Exactly: black margins under a zero bias must not pass a ReLU, whatever else is there."""
+    layer = Layer(2, batch, 32, 48, image, (5, 5), padding=(2, 2), bias=False)
+    x, weight, _ = layer.tensors()
+    seen = torch.zeros_like(x)
+    for b in range(batch):  # a block of pixels in some of the channels, another in each image
+        seen[:, b, b % 3 :: 5, b % image[0] :, : 1 + b * 7 % image[1]] = 1
+    out = poison(2, batch, 48, *image, dtype=torch.float32)
+    conv(x * seen, weight, out=out, padding=2)
+    ones = torch.ones(1, 32, 5, 5)
+    windows = torch.stack([F.conv2d(s, ones, padding=2) for s in seen]).expand_as(out)
+    assert torch.equal(out != 0, windows > 0)
+    assert 0 < float((windows > 0).float().mean()) < 1
+
+    dout = draw(generator(1), *out.shape) * F.interpolate(seen[0, :, :1], out.shape[3:])
+    dx = poison(*x.shape, dtype=torch.float32)
+    conv_backward(x, weight, out, dout, padding=2, dx=dx)
+    some = (dout != 0).any(2, keepdim=True).float()
+    reached = torch.stack([F.conv2d(s, torch.ones(1, 1, 5, 5), padding=2) for s in some])
+    assert torch.equal(dx != 0, reached.expand_as(dx) > 0)
 
 
 @every_backend

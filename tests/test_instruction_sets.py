@@ -1,6 +1,7 @@
-"""AVX2 and AVX-512 add up in the same order: products of dense layers and of LSTMs, to the bit.
+"""AVX2 and AVX-512 add up in the same order, to the bit: products of dense layers, of LSTMs, and of
+convolutions that are formed through Fourier transforms.
 
-The portable code rounds each product, and convolutions add along vectors: they may differ. Where
+The portable code rounds each product, and other convolutions add along vectors: they may differ. Where
 there is one of the two alone, the digests of whole runs are left, which `test_digests.py` holds to
 what this processor computes.
 """
@@ -14,6 +15,8 @@ import torch
 from digests import PARTS, WORKLOADS, kept, parts
 from fedfast.kernels import ghost, linear, lowrank
 from layer_cases import DTYPES, block, isa, poison, same
+from test_conv import SHAPES
+from test_conv import run as convolve
 from test_linear import forward, gradients
 from test_lstm import both, problem
 from torch import Tensor
@@ -69,6 +72,11 @@ def test_thin_factors(batch: int, dtype: torch.dtype) -> None:
 def test_lstms(batch: int, dtype: torch.dtype) -> None:
     case = problem(2, batch, 4, 33, 24, dtype=dtype)
     under_both(lambda: both(*case))
+
+
+@pytest.mark.parametrize("name", [name for name in SHAPES if name.startswith("frames")])
+def test_convolutions_by_frames(name: str) -> None:
+    under_both(lambda: convolve(SHAPES[name], "native"))
 
 
 def test_weights_that_all_clients_share() -> None:

@@ -22,7 +22,8 @@ class Forward {
     const int64_t depth = s.group_inputs(), channels = s.group_outputs();
     const int lanes = conv_kernels<T>().lanes;
     const Grid grid = forward_grid(s.window);
-    const double cost = std::min(direct_.cost(), squares_cost(grid, s.batch, depth, channels, lanes));
+    const double cost =
+        std::min(direct_.cost(), squares_cost(grid, s.batch, depth, channels, lanes));
     if (has_frames<T>(s.window, depth, channels) &&
         frames_cost(grid, s.batch, depth, channels, lanes) < cost) {
       frames_.emplace(grid, s.batch, depth, channels);

@@ -70,9 +70,9 @@ void FrameSums<T>::multiply(int64_t images) {
 template <typename T>
 void FrameSums<T>::drop(int64_t output) {
   const Grid& g = g_.grid_;
-  kernels_.drop_window({sums_ + output * g_.inputs_ * kNumber, g_.sum_plane(outputs_), kNumber,
-                        taps_, g.kw, g.taps(), g_.inputs_, static_cast<int>(g.kh),
-                        static_cast<int>(g.kw)});
+  kernels_.drop_windows({sums_ + output * g_.inputs_ * kNumber, g_.sum_plane(outputs_), kNumber,
+                         taps_, g.kw, g.taps(), g_.inputs_, static_cast<int>(g.kh),
+                         static_cast<int>(g.kw)});
 }
 
 template class FrameGradient<float>;

@@ -20,9 +20,7 @@ class FrameGradient {
   friend class FrameSums;
 
   int64_t frames(int64_t images) const { return images * static_cast<int64_t>(frames_.size()); }
-  Blocks pixels(int64_t images) const { 
-    return {inputs_, frames(images), kSpectraB, false};
-  }
+  Blocks pixels(int64_t images) const { return {inputs_, frames(images), kSpectraB, false}; }
   Blocks results(int64_t outputs, int64_t images) const {
     return {outputs, frames(images), kSpectraA, true};
   }

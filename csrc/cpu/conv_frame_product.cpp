@@ -33,7 +33,8 @@ template <typename T>
 void FramePass<T>::pack(const T* weight, int64_t outer) {
   const Blocks to = p_.weights();
   const int64_t taps = p_.grid_.taps();
-  const int64_t apart = outer == 1 ? taps : p_.channels_ * taps;  // from channel to channel of depth
+  const int64_t apart =
+      outer == 1 ? taps : p_.channels_ * taps;  // from channel to channel of depth
   for (int64_t c = 0; c < p_.channels_; ++c) {
     const T* from = weight + c * (outer == 1 ? p_.depth_ * taps : taps);
     if (p_.grid_.turned) {
@@ -42,9 +43,9 @@ void FramePass<T>::pack(const T* weight, int64_t outer) {
       }
       from = turned_;
     }
-    kernels_.lift_window({from, p_.grid_.kw, p_.grid_.turned ? taps : apart, p_.depth_, 0, 0,
-                          static_cast<int>(p_.grid_.kh), static_cast<int>(p_.grid_.kw),
-                          weights_ + to.at(c, 0), to.plane(), to.across(c) * kNumber});
+    kernels_.lift_windows({from, p_.grid_.kw, p_.grid_.turned ? taps : apart, p_.depth_, 0, 0,
+                           static_cast<int>(p_.grid_.kh), static_cast<int>(p_.grid_.kw),
+                           weights_ + to.at(c, 0), to.plane(), to.across(c) * kNumber});
   }
 }
 
@@ -83,10 +84,10 @@ void FramePass<T>::multiply(const Blocks& lifted) {
     for (int64_t c = 0; c < p_.channels_; c += kSpectraA) {
       const T* weight = weights_ + row * weights.plane() + weights.at(c, 0);
       for (int64_t n = 0; n < lifted.rows; n += kSpectraB) {
-        kernels_.spectra[lifted.across(n)]({weight, lifted_ + row * lifted.plane() + lifted.at(n, 0),
-                                            p_.depth_, std::min<int64_t>(kSpectraA, p_.channels_ - c),
-                                            products + n * frame + c * kNumber, kNumber, frame,
-                                            false});
+        kernels_.spectra[lifted.across(n)](
+            {weight, lifted_ + row * lifted.plane() + lifted.at(n, 0), p_.depth_,
+             std::min<int64_t>(kSpectraA, p_.channels_ - c), products + n * frame + c * kNumber,
+             kNumber, frame, false});
       }
     }
   }

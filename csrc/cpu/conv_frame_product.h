@@ -20,9 +20,7 @@ class FrameProduct {
 
   int64_t frames(int64_t images) const { return images * static_cast<int64_t>(frames_.size()); }
   Blocks weights() const { return {channels_, depth_, kSpectraA, true}; }
-  Blocks lifted(int64_t images) const {
-    return {frames(images), depth_, kSpectraB, false};
-  }
+  Blocks lifted(int64_t images) const { return {frames(images), depth_, kSpectraB, false}; }
   int64_t product_plane() const { return apart<T>(frames(images_) * channels_ * kNumber); }
 
   const ConvKernels<T>& kernels_ = conv_kernels<T>();

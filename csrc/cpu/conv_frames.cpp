@@ -6,20 +6,19 @@
 namespace fedfast {
 namespace {
 
-constexpr int64_t kLongestWindow = 8;        // what the short transforms of windows read
-constexpr int64_t kMostBytes = 64 << 20;     // of a client's lifted weights
-constexpr int64_t kCachedBytes = 3 << 19;    // of lifted pixels and products
-constexpr int64_t kFewest = 16, kMost = 64;  // frames that pay for reading the weights
+constexpr int64_t kLongestWindow = 8;     // what the short transforms of windows read
+constexpr int64_t kMostBytes = 64 << 20;  // of a client's lifted weights
+// Frames worked on together pay for reading the weights; more than so many gain nothing.
+constexpr int64_t kFewest = 16, kMost = 64, kLiftedBytes = 12 << 20;
 
 struct Piece {
   int64_t result, results, inside, pixel, pixels;
 };
 
 // One side of an image in pieces. Results whose windows go round the end of a frame are right where
-// what they meet there is a margin of zeros.
+// what they meet at its beginning is the margin of zeros.
 std::vector<Piece> pieces_of(int64_t size, int64_t results, int64_t margin, int64_t window) {
-  const int64_t round = results + window - 1 - kSpectrumSide;
-  const bool one = round <= margin && size + margin <= kSpectrumSide && results <= kSpectrumSide;
+  const bool one = size + margin <= kSpectrumSide && results <= kSpectrumSide;
   const Cut cut(results, one ? results : kSpectrumSide + 1 - window);
   std::vector<Piece> pieces;
   each(cut, [&](int64_t first, int64_t count) {
@@ -49,7 +48,8 @@ std::vector<Frame> frames_of(const Grid& g) {
 
 template <typename T>
 bool has_frames(const Window& w, int64_t depth, int64_t channels) {
-  const int64_t bytes = depth * padded_to(channels, kSpectraA) * kSpectrumRows * kNumber * sizeof(T);
+  const int64_t bytes =
+      depth * padded_to(channels, kSpectraA) * kSpectrumRows * kNumber * sizeof(T);
   return std::is_same_v<T, float> && conv_kernels<float>().lift_square != nullptr &&
          has_squares(w) && std::max(w.kh, w.kw) <= kLongestWindow && bytes <= kMostBytes;
 }
@@ -67,7 +67,7 @@ double frames_cost(const Grid& g, int64_t batch, int64_t depth, int64_t channels
 int64_t images_of_frames(const Grid& g, int64_t batch, int64_t depth, int64_t channels) {
   const auto frames = static_cast<int64_t>(frames_of(g).size());
   const int64_t bytes = kSpectrumRows * kNumber * (depth + channels) * int64_t{sizeof(float)};
-  const int64_t together = std::clamp(kCachedBytes / bytes, kFewest, kMost);
+  const int64_t together = std::clamp(kLiftedBytes / bytes, kFewest, kMost);
   return std::clamp<int64_t>(together / frames, 1, std::max<int64_t>(batch, 1));
 }
 

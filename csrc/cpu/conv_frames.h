@@ -36,8 +36,8 @@ double frames_cost(const Grid& grid, int64_t batch, int64_t depth, int64_t chann
 // How many images are worked on together.
 int64_t images_of_frames(const Grid& grid, int64_t batch, int64_t depth, int64_t channels);
 
-// Spectra [rows, depth] in blocks of `width` rows side by side: block after block, [depth, width] of
-// each. The last may be narrower, unless it is padded.
+// Spectra [rows, depth] in blocks of `width` rows side by side: block after block, [depth, width]
+// of each. The last may be narrower, unless it is padded.
 struct Blocks {
   int64_t rows, depth, width;
   bool padded;

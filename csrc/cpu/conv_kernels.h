@@ -142,9 +142,9 @@ struct ConvKernels {
   void (*drop_pixels)(const Drop<T>&);  // added to what is there: squares of pixels overlap
   // None of these without vectors of floats.
   void (*lift_square)(const SpectrumLift<T>&);
-  void (*lift_window)(const SpectrumLift<T>&);  // at most 8 rows; weighted for the way back
+  void (*lift_windows)(const SpectrumLift<T>&);  // at most 8 rows; weighted for the way back
   void (*drop_square)(const SpectrumDrop<T>&);  // of products with lifted windows
-  void (*drop_window)(const SpectrumDrop<T>&);  // of products of lifted squares, at most 8 rows
+  void (*drop_windows)(const SpectrumDrop<T>&);  // of products of lifted squares, at most 8 rows
   void (*spectra[kSpectraB + 1])(const SpectraTile<T>&);  // by columns of b
   void (*see)(const T* plane, int64_t row, int64_t rows, int64_t columns, uint32_t* seen);
   // to[j * to_row + i] = from[i * from_row + j] for i < rows, j < columns.

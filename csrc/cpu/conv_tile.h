@@ -7,8 +7,8 @@
 // spots(vectors), row_channels, grad_channels, grad_taps, and spectra, the rows of a tile of
 // spectra, 0 where there are none. With them V has fnma(a, b, c) = c - a * b, span(first, count):
 // the mask of those lanes, seen(x): a bit for each lane that is not zero, and, of rows of sixteen,
-// swapped(row, o): the lanes from o on of the row with its halves exchanged, lanes 0 and 8 zero, and
-// low(o, a, b): lanes to 8 of a, from 9 on of b.
+// swapped(row, o): the lanes from o on of the row with its halves exchanged, lanes 0 and 8 zero,
+// and low(o, a, b): lanes to 8 of a, from 9 on of b.
 #pragma once
 
 #include <utility>
@@ -192,10 +192,10 @@ void fill_grad_tiles(ConvKernels<typename V::T>& kernels, std::integer_sequence<
 
 template <typename V>
 void fill_spectra(ConvKernels<typename V::T>& kernels) {
-  kernels.lift_square = lift_spectrum<V, false>;
-  kernels.lift_window = lift_spectrum<V, true>;
-  kernels.drop_square = drop_spectrum<V, false>;
-  kernels.drop_window = drop_spectrum<V, true>;
+  kernels.lift_square = lift_square<V>;
+  kernels.lift_windows = lift_windows<V>;
+  kernels.drop_square = drop_square<V>;
+  kernels.drop_windows = drop_windows<V>;
   kernels.spectra[1] = spectra_tiles<V, 1>;
   kernels.spectra[2] = spectra_tiles<V, 2>;
   kernels.see = see_pixels<V>;
