@@ -9,7 +9,8 @@ FrameGradient<T>::FrameGradient(const ConvShape& shape)
     : grid_(forward_grid(shape.window)),
       frames_(frames_of(grid_)),
       images_(images_of_frames(grid_, shape.batch, shape.group_inputs(), shape.group_outputs())),
-      inputs_(shape.group_inputs()) {}
+      inputs_(shape.group_inputs()),
+      whole_(images_ >= shape.batch) {}
 
 template <typename T>
 int64_t FrameGradient<T>::elements(int64_t outputs) const {
@@ -36,7 +37,9 @@ void FrameSums<T>::add(const T* x, int64_t in_image, const T* dout, int64_t out_
   for (int64_t i = 0; i < images; ++i) {
     lift(x + i * in_image, dout + i * out_image, g_.frames(i), images);
   }
-  multiply(images);
+  images_ = images;
+  if (g_.whole_) return;
+  multiply(0);
   empty_ = false;
 }
 
@@ -50,18 +53,20 @@ void FrameSums<T>::lift(const T* x, const T* dout, int64_t first, int64_t images
   }
 }
 
+// The sums of a panel.
 template <typename T>
-void FrameSums<T>::multiply(int64_t images) {
-  const Blocks pixels = g_.pixels(images), results = g_.results(outputs_, images);
+void FrameSums<T>::multiply(int64_t first) {
+  const Blocks pixels = g_.pixels(images_), results = g_.results(outputs_, images_);
+  const int64_t stop = std::min(first + g_.panel(outputs_), outputs_);
   for (int row = 0; row < kSpectrumRows; ++row) {
     T* sums = sums_ + row * g_.sum_plane(outputs_);
-    for (int64_t o = 0; o < outputs_; o += kSpectraA) {
+    for (int64_t o = first; o < stop; o += kSpectraA) {
       for (int64_t c = 0; c < g_.inputs_; c += kSpectraB) {
-        kernels_.spectra[pixels.across(c)](
-            {results_ + row * results.plane() + results.at(o, 0),
-             pixels_ + row * pixels.plane() + pixels.at(c, 0), results.depth,
-             std::min<int64_t>(kSpectraA, outputs_ - o), sums + (o * g_.inputs_ + c) * kNumber,
-             g_.inputs_ * kNumber, kNumber, !empty_});
+        kernels_.spectra[pixels.across(c)]({results_ + row * results.plane() + results.at(o, 0),
+                                            pixels_ + row * pixels.plane() + pixels.at(c, 0),
+                                            results.depth, std::min<int64_t>(kSpectraA, stop - o),
+                                            sums + ((o - first) * g_.inputs_ + c) * kNumber,
+                                            g_.inputs_ * kNumber, kNumber, !empty_});
       }
     }
   }

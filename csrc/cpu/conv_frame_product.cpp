@@ -10,7 +10,8 @@ FrameProduct<T>::FrameProduct(const Grid& grid, int64_t batch, int64_t depth, in
       frames_(frames_of(grid)),
       images_(images_of_frames(grid, batch, depth, channels)),
       depth_(depth),
-      channels_(channels) {}
+      channels_(channels),
+      panel_(panel_of_windows(frames(images_), depth, channels)) {}
 
 template <typename T>
 int64_t FrameProduct<T>::elements() const {
@@ -31,20 +32,25 @@ FramePass<T>::FramePass(const FrameProduct<T>& product, Workspace<T>& workspace)
 
 template <typename T>
 void FramePass<T>::pack(const T* weight, int64_t outer) {
+  weight_ = weight;
+  outer_ = outer;
+  if (p_.panel_ == p_.channels_) lift_weights(0);
+}
+
+// Those of a panel.
+template <typename T>
+void FramePass<T>::lift_weights(int64_t first) {
   const Blocks to = p_.weights();
-  const int64_t taps = p_.grid_.taps();
-  const int64_t apart =
-      outer == 1 ? taps : p_.channels_ * taps;  // from channel to channel of depth
-  for (int64_t c = 0; c < p_.channels_; ++c) {
-    const T* from = weight + c * (outer == 1 ? p_.depth_ * taps : taps);
-    if (p_.grid_.turned) {
-      for (int64_t d = 0; d < p_.depth_; ++d) {
-        std::reverse_copy(from + d * apart, from + d * apart + taps, turned_ + d * taps);
-      }
-      from = turned_;
+  const Grid& g = p_.grid_;
+  const int64_t taps = g.taps(), count = std::min(p_.panel_, p_.channels_ - first);
+  const int64_t apart = outer_ == 1 ? taps : p_.channels_ * taps;  // channels of the depth
+  for (int64_t c = 0; c < count; ++c) {
+    const T* from = weight_ + (first + c) * (outer_ == 1 ? p_.depth_ : 1) * taps;
+    for (int64_t d = 0; g.turned && d < p_.depth_; ++d) {
+      std::reverse_copy(from + d * apart, from + d * apart + taps, turned_ + d * taps);
     }
-    kernels_.lift_windows({from, p_.grid_.kw, p_.grid_.turned ? taps : apart, p_.depth_, 0, 0,
-                           static_cast<int>(p_.grid_.kh), static_cast<int>(p_.grid_.kw),
+    kernels_.lift_windows({g.turned ? turned_ : from, g.kw, g.turned ? taps : apart, p_.depth_, 0,
+                           0, static_cast<int>(g.kh), static_cast<int>(g.kw),
                            weights_ + to.at(c, 0), to.plane(), to.across(c) * kNumber});
   }
 }
@@ -54,7 +60,10 @@ void FramePass<T>::run(const T* x, int64_t in_image, int64_t images, T* out, int
                        const T* bias, Act act) {
   const Blocks lifted = p_.lifted(images);
   for (int64_t i = 0; i < images; ++i) lift(x + i * in_image, p_.frames(i), lifted);
-  multiply(lifted);
+  for (int64_t c = 0; c < p_.channels_; c += p_.panel_) {
+    if (p_.panel_ < p_.channels_) lift_weights(c);
+    multiply(lifted, c);
+  }
   for (int64_t i = 0; i < images; ++i) {
     T* image = out + i * out_image;
     drop(x + i * in_image, p_.frames(i), image);
@@ -76,17 +85,18 @@ void FramePass<T>::lift(const T* image, int64_t first, const Blocks& lifted) {
 }
 
 template <typename T>
-void FramePass<T>::multiply(const Blocks& lifted) {
+void FramePass<T>::multiply(const Blocks& lifted, int64_t first) {
   const Blocks weights = p_.weights();
   const int64_t frame = p_.channels_ * kNumber;
+  const int64_t channels = std::min(p_.panel_, p_.channels_ - first);
   for (int row = 0; row < kSpectrumRows; ++row) {
-    T* products = products_ + row * p_.product_plane();
-    for (int64_t c = 0; c < p_.channels_; c += kSpectraA) {
+    T* products = products_ + row * p_.product_plane() + first * kNumber;
+    for (int64_t c = 0; c < channels; c += kSpectraA) {
       const T* weight = weights_ + row * weights.plane() + weights.at(c, 0);
       for (int64_t n = 0; n < lifted.rows; n += kSpectraB) {
         kernels_.spectra[lifted.across(n)](
             {weight, lifted_ + row * lifted.plane() + lifted.at(n, 0), p_.depth_,
-             std::min<int64_t>(kSpectraA, p_.channels_ - c), products + n * frame + c * kNumber,
+             std::min<int64_t>(kSpectraA, channels - c), products + n * frame + c * kNumber,
              kNumber, frame, false});
       }
     }

@@ -19,14 +19,14 @@ class FrameProduct {
   friend class FramePass;
 
   int64_t frames(int64_t images) const { return images * static_cast<int64_t>(frames_.size()); }
-  Blocks weights() const { return {channels_, depth_, kSpectraA, true}; }
+  Blocks weights() const { return {panel_, depth_, kSpectraA, true}; }
   Blocks lifted(int64_t images) const { return {frames(images), depth_, kSpectraB, false}; }
   int64_t product_plane() const { return apart<T>(frames(images_) * channels_ * kNumber); }
 
   const ConvKernels<T>& kernels_ = conv_kernels<T>();
   Grid grid_;
   std::vector<Frame> frames_;
-  int64_t images_, depth_, channels_;
+  int64_t images_, depth_, channels_, panel_;
 };
 
 // One client's work with it, in one thread's scratch.
@@ -36,6 +36,7 @@ class FramePass {
   FramePass(const FrameProduct<T>& product, Workspace<T>& workspace);
 
   // Weights [outer, channels, inner], outer * inner = depth * taps; outer is 1 or depth.
+  // They are read until another group's are given.
   void pack(const T* weight, int64_t outer);
 
   // At most `images()` images, `in_image` and `out_image` elements apart.
@@ -44,11 +45,14 @@ class FramePass {
 
  private:
   void lift(const T* image, int64_t first, const Blocks& lifted);
-  void multiply(const Blocks& lifted);
+  void lift_weights(int64_t first);
+  void multiply(const Blocks& lifted, int64_t first);
   void drop(const T* image, int64_t first, T* out);
 
   const FrameProduct<T>& p_;
   const ConvKernels<T>& kernels_;
+  const T* weight_ = nullptr;
+  int64_t outer_ = 1;
   T *weights_, *turned_, *lifted_, *products_;
 };
 

@@ -10,6 +10,7 @@ constexpr int64_t kLongestWindow = 8;     // what the short transforms of window
 constexpr int64_t kMostBytes = 64 << 20;  // of a client's lifted weights
 // Frames worked on together pay for reading the weights; more than so many gain nothing.
 constexpr int64_t kFewest = 16, kMost = 64, kLiftedBytes = 12 << 20;
+constexpr int64_t kFewFrames = 20, kPanelBytes = 1 << 19;
 
 struct Piece {
   int64_t result, results, inside, pixel, pixels;
@@ -55,11 +56,11 @@ bool has_frames(const Window& w, int64_t depth, int64_t channels) {
 }
 
 // A frame's transforms take as long as some 400 instructions of sixteen lanes, with what they move
-// through the second-level cache; what is done once a batch for each window as some 500.
+// through the second-level cache; what is done once a batch for each window as some 300.
 double frames_cost(const Grid& g, int64_t batch, int64_t depth, int64_t channels, int lanes) {
   const double frames = static_cast<double>(frames_of(g).size());
   const double products = 4.0 * kSpectrumRows * depth * padded_to(channels, kSpectraA);
-  const double windows = 500.0 * depth * channels / batch;
+  const double windows = 300.0 * depth * channels / batch;
   const double pieces = static_cast<double>(kSpectrumSide) / lanes;
   return pieces * (frames * (1.1 * products + 400.0 * (depth + channels)) + windows);
 }
@@ -69,6 +70,12 @@ int64_t images_of_frames(const Grid& g, int64_t batch, int64_t depth, int64_t ch
   const int64_t bytes = kSpectrumRows * kNumber * (depth + channels) * int64_t{sizeof(float)};
   const int64_t together = std::clamp(kLiftedBytes / bytes, kFewest, kMost);
   return std::clamp<int64_t>(together / frames, 1, std::max<int64_t>(batch, 1));
+}
+
+int64_t panel_of_windows(int64_t frames, int64_t depth, int64_t channels) {
+  const int64_t bytes = kSpectrumRows * kNumber * depth * int64_t{sizeof(float)};
+  const int64_t wanted = std::max<int64_t>(1, kPanelBytes / (bytes * kSpectraA)) * kSpectraA;
+  return frames > kFewFrames ? channels : std::min(wanted, channels);
 }
 
 template <typename T>

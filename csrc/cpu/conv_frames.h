@@ -36,6 +36,10 @@ double frames_cost(const Grid& grid, int64_t batch, int64_t depth, int64_t chann
 // How many images are worked on together.
 int64_t images_of_frames(const Grid& grid, int64_t batch, int64_t depth, int64_t channels);
 
+// How many channels' windows, of `depth` spectra each, are lifted at once: all of them, unless the
+// frames that share them are so few that those should stay in the second-level cache.
+int64_t panel_of_windows(int64_t frames, int64_t depth, int64_t channels);
+
 // Spectra [rows, depth] in blocks of `width` rows side by side: block after block, [depth, width]
 // of each. The last may be narrower, unless it is padded.
 struct Blocks {
