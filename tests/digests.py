@@ -20,6 +20,8 @@ step, and dense products of 17 to 64 rows took another order: 42 of 70 digests o
 40 of AVX-512; the same runs in float64 ended within 5e-15 of the ones before (relative norm).
 Again when dense products under AVX2 took the order of AVX-512: 65 of 71 digests of AVX2 changed,
 and are those of AVX-512 but for convolutions.
+Again when float32 convolutions with longer windows went through Fourier transforms: the digests of
+W1, W1b, W1c and W4, none of float64.
 
 Written with torch 2.13.0, NumPy 2.4.6 and glibc 2.36, whose exponential and logarithm enter float64
 runs. Inputs are made of random whole numbers, which are the same everywhere; weights are torch's

@@ -18,7 +18,8 @@ WeightGradient<T>::WeightGradient(const ConvShape& shape)
   const double least = std::min(rows, spots);
   const double squares = squares_cost(grid, batch, inputs, outputs, kernels_.lanes);
   if (has_frames<T>(shape.window, inputs, outputs) &&
-      frames_cost(grid, batch, inputs, outputs, kernels_.lanes) < std::min(squares, least)) {
+      frames_cost(grid, batch, inputs, outputs, kernels_.lanes) <
+          std::min({squares, spots, 0.7 * rows})) {  // where rows win they take less than estimated
     frames_.emplace(shape);
   } else if (squares < least) {
     squares_.emplace(shape);

@@ -5,13 +5,15 @@ namespace {
 
 constexpr int64_t kTwo = 2;  // clients
 
-// Every way of forming a convolution's products: rows, spots, squares; gathered and scattered.
+// Every way of forming a convolution's products: rows, spots, squares, frames; gathered and
+// scattered.
 const ConvShape kConvolutions[] = {
-    {5, 1, 6, 1, window_of(14, 13, 5, 5, 1, 2)},  {3, 5, 20, 1, window_of(9, 8, 3, 3, 2, 1)},
-    {3, 20, 70, 1, window_of(9, 7, 3, 3, 1, 1)},  {4, 24, 33, 1, window_of(10, 11, 5, 5, 1, 0)},
-    {2, 16, 32, 1, window_of(9, 13, 4, 7, 1, 1)}, {2, 40, 36, 2, window_of(6, 8, 3, 3, 1, 1)},
-    {3, 33, 17, 1, window_of(8, 8, 1, 1, 2, 0)},  {2, 4, 6, 2, window_of(9, 9, 3, 2, 1, 2, 2)},
-    {2, 36, 72, 1, window_of(4, 4, 3, 3, 1, 1)},
+    {5, 1, 6, 1, window_of(14, 13, 5, 5, 1, 2)},   {3, 5, 20, 1, window_of(9, 8, 3, 3, 2, 1)},
+    {3, 20, 70, 1, window_of(9, 7, 3, 3, 1, 1)},   {4, 24, 33, 1, window_of(10, 11, 5, 5, 1, 0)},
+    {2, 16, 32, 1, window_of(9, 13, 4, 7, 1, 1)},  {2, 40, 36, 2, window_of(6, 8, 3, 3, 1, 1)},
+    {3, 33, 17, 1, window_of(8, 8, 1, 1, 2, 0)},   {2, 4, 6, 2, window_of(9, 9, 3, 2, 1, 2, 2)},
+    {2, 36, 72, 1, window_of(4, 4, 3, 3, 1, 1)},   {9, 17, 33, 1, window_of(14, 12, 5, 5, 1, 2)},
+    {8, 48, 34, 2, window_of(15, 18, 5, 6, 1, 2)},
 };
 
 template <typename T>
