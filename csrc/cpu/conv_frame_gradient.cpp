@@ -77,7 +77,7 @@ void FrameSums<T>::drop(int64_t output) {
   const Grid& g = g_.grid_;
   kernels_.drop_windows({sums_ + output * g_.inputs_ * kNumber, g_.sum_plane(outputs_), kNumber,
                          taps_, g.kw, g.taps(), g_.inputs_, static_cast<int>(g.kh),
-                         static_cast<int>(g.kw)});
+                         static_cast<int>(g.kw), nullptr, false});
 }
 
 template class FrameGradient<float>;

@@ -65,9 +65,7 @@ void FramePass<T>::run(const T* x, int64_t in_image, int64_t images, T* out, int
     multiply(lifted, c);
   }
   for (int64_t i = 0; i < images; ++i) {
-    T* image = out + i * out_image;
-    drop(x + i * in_image, p_.frames(i), image);
-    finish(image, bias, p_.channels_, p_.grid_.rows * p_.grid_.columns, act);
+    drop(x + i * in_image, p_.frames(i), out + i * out_image, bias, act);
   }
 }
 
@@ -103,17 +101,26 @@ void FramePass<T>::multiply(const Blocks& lifted, int64_t first) {
   }
 }
 
+// What the windows see of an image decides whether results can be finished while they are dropped.
 template <typename T>
-void FramePass<T>::drop(const T* image, int64_t first, T* out) {
+void FramePass<T>::drop(const T* image, int64_t first, T* out, const T* bias, Act act) {
   const Grid& g = p_.grid_;
+  const int64_t results = g.rows * g.columns;
+  std::vector<SeenPixels<T>> seen;
+  for (const Frame& f : p_.frames_) seen.emplace_back(g, f, image, p_.depth_);
+  const bool at_once = act != Act::tanh &&
+                       std::all_of(seen.begin(), seen.end(), [](const auto& s) { return s.all(); });
   for (const Frame& f : p_.frames_) {
     kernels_.drop_square({products_ + first++ * p_.channels_ * kNumber, p_.product_plane(), kNumber,
-                          out + f.y * g.columns + f.x, g.columns, g.rows * g.columns, p_.channels_,
-                          static_cast<int>(f.rows), static_cast<int>(f.columns)});
-    const SeenPixels<T> seen(g, f, image, p_.depth_);
-    if (seen.all()) continue;
-    for (int64_t c = 0; c < p_.channels_; ++c) seen.clear(out + c * g.rows * g.columns);
+                          out + f.y * g.columns + f.x, g.columns, results, p_.channels_,
+                          static_cast<int>(f.rows), static_cast<int>(f.columns),
+                          at_once ? bias : nullptr, at_once && act == Act::relu});
   }
+  if (at_once) return;
+  for (const SeenPixels<T>& s : seen) {
+    for (int64_t c = 0; c < p_.channels_ && !s.all(); ++c) s.clear(out + c * results);
+  }
+  finish(out, bias, p_.channels_, results, act);
 }
 
 template class FrameProduct<float>;

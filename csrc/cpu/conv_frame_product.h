@@ -47,7 +47,7 @@ class FramePass {
   void lift(const T* image, int64_t first, const Blocks& lifted);
   void lift_weights(int64_t first);
   void multiply(const Blocks& lifted, int64_t first);
-  void drop(const T* image, int64_t first, T* out);
+  void drop(const T* image, int64_t first, T* out, const T* bias, Act act);
 
   const FrameProduct<T>& p_;
   const ConvKernels<T>& kernels_;

@@ -103,7 +103,8 @@ struct SpectrumLift {
   int64_t to_plane, to_step;  // from row to row of a spectrum, from spectrum to spectrum
 };
 
-// The first rows and columns of squares.
+// The first rows and columns of squares; of plane c act(itself + bias[c]), where act is relu or
+// nothing. Windows have neither.
 template <typename T>
 struct SpectrumDrop {
   const T* from;
@@ -111,6 +112,8 @@ struct SpectrumDrop {
   T* to;
   int64_t row, plane, count;
   int rows, columns;
+  const T* bias;  // [count] or none
+  bool relu;
 };
 
 // c[i, j] = (add ? itself : 0) + sum over d of b[d, j] conj(a[d, i]), sixteen frequencies each.

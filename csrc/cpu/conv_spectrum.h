@@ -188,8 +188,11 @@ FEDFAST_TARGET void drop_square(const SpectrumDrop<typename V::T>& d) {
     columns_back<V, false>(
         one, [&](int i, int o, Reg x) FEDFAST_TARGET { V::store(two + i * kSpectrumSide + o, x); });
     turn_square<V>(two, one);
+    const Reg bias = d.bias != nullptr ? V::broadcast(d.bias[c]) : V::zero();
     columns_back<V, false>(one, [&](int i, int o, Reg x) FEDFAST_TARGET {
-      if (i < d.rows) V::store(to + i * d.row + o, x, mask[o / V::lanes]);
+      if (i >= d.rows) return;
+      if (d.bias != nullptr) x = V::add(x, bias);
+      V::store(to + i * d.row + o, d.relu ? V::relu(x) : x, mask[o / V::lanes]);
     });
   }
 }
