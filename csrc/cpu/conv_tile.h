@@ -15,7 +15,8 @@
 
 #include "cpu/conv_kernels.h"
 #include "cpu/conv_lift.h"
-#include "cpu/conv_spectrum.h"
+#include "cpu/conv_spectrum_lift.h"
+#include "cpu/conv_spectrum_product.h"
 
 namespace fedfast {
 namespace {
