@@ -1,9 +1,9 @@
 """AVX2 and AVX-512 add up in the same order, to the bit: products of dense layers, of LSTMs, and of
 convolutions that are formed through Fourier transforms.
 
-The portable code rounds each product, and other convolutions add along vectors: they may differ. Where
-there is one of the two alone, the digests of whole runs are left, which `test_digests.py` holds to
-what this processor computes.
+The portable code rounds each product, and other convolutions add along vectors: they may differ.
+Where there is one of the two alone, the digests of whole runs are left, which `test_digests.py`
+holds to what this processor computes.
 """
 
 from __future__ import annotations

@@ -88,8 +88,8 @@ struct Drop {
   const int32_t* at;
 };
 
-// Fourier transforms of squares of 16 x 16 pixels. One becomes nine rows of sixteen complex numbers,
-// real parts first; `count` planes lie one behind another.
+// Fourier transforms of squares of 16 x 16 pixels. One becomes nine rows of sixteen complex
+// numbers, real parts first; `count` planes lie one behind another.
 constexpr int kSpectrumSide = 16, kSpectrumRows = 9;
 constexpr int kSpectraA = 4, kSpectraB = 2;  // rows of a tile of products of spectra, and columns
 
@@ -146,7 +146,7 @@ struct ConvKernels {
   // None of these without vectors of floats.
   void (*lift_square)(const SpectrumLift<T>&);
   void (*lift_windows)(const SpectrumLift<T>&);  // at most 8 rows; weighted for the way back
-  void (*drop_square)(const SpectrumDrop<T>&);  // of products with lifted windows
+  void (*drop_square)(const SpectrumDrop<T>&);   // of products with lifted windows
   void (*drop_windows)(const SpectrumDrop<T>&);  // of products of lifted squares, at most 8 rows
   void (*spectra[kSpectraB + 1])(const SpectraTile<T>&);  // by columns of b
   void (*see)(const T* plane, int64_t row, int64_t rows, int64_t columns, uint32_t* seen);

@@ -54,8 +54,8 @@ class WeightPass {
   // Adds images, whole batches apart; `ahead` is asked for meanwhile.
   void add(const T* x, const T* dout, int64_t images, Ahead ahead);
 
-  // Calls body(place, piece, row): a piece [place.taps, place.outputs] in rows `row` apart, or, where
-  // `row` is 0, the taps of one output.
+  // Calls body(place, piece, row): a piece [place.taps, place.outputs] in rows `row` apart, or,
+  // where `row` is 0, the taps of one output.
   template <typename Body>
   void give(const Body& body);
 
