@@ -86,6 +86,10 @@ void shift(T*& data, bool shared, const Part& part) {
   }
 }
 template <typename T>
+void shift(Columns<T>& columns, bool, const Part& part) {
+  columns.data += part.first;
+}
+template <typename T>
 void shift(Terms<T>& terms, bool shared, const Part& part) {
   for (int j = 0; j < terms.count; ++j) {
     shift(terms.d[j], shared, part);

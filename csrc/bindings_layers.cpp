@@ -63,6 +63,10 @@ void bind_layers(py::module_& m) {
       RUN(lowrank));
   bind<Reach>(m, "reach", FIELDS(Reach, F(squares), F(rho), F(eps), F(most), F(radii), F(out)),
               [](const Part& part, const auto& p) { reach(part.clients, p); });
+  bind<LayerReach>(
+      m, "layer_reach",
+      FIELDS(LayerReach, field("L", &P::layers), F(rho), F(squares), F(eps), F(limit), F(out)),
+      [](const Part& part, const auto& p) { layer_reach(part.clients, p); });
   bind<ActivationForward>(m, "activation",
                           FIELDS(ActivationForward, batch("rest", &P::size), F(x),
                                  field("kind", &P::act), F(slope), F(out)),

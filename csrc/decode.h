@@ -66,6 +66,8 @@ template <typename T>
 struct Kind<T*> : Kind<Bank<T>> {};
 template <typename T>
 struct Kind<Placed<T>> : Kind<Bank<T>> {};
+template <typename T>
+struct Kind<Columns<T>> : Kind<Bank<T>> {};
 
 // Interned names of what is asked of tensors.
 struct Asked {
@@ -125,6 +127,11 @@ void decode(PyObject* from, Placed<T>& to, bool shared, Memory& memory) {
   int64_t one;
   to.places = reinterpret_cast<const int64_t*>(address_of(from, Asked::names().places, &one));
   memory.suspect();  // rows in any order: Python looks at each
+}
+template <typename T>
+void decode(PyObject* from, Columns<T>& to, bool, Memory& memory) {
+  to = {reinterpret_cast<T*>(address(from)), stride(from, Asked::names().zero)};
+  memory.suspect();  // its runs are no clients': Python looks at each
 }
 // [K] numbers side by side, or what all clients share.
 template <typename T>

@@ -104,6 +104,24 @@ struct Reach {
   T* out = nullptr;               // [K]
 };
 
+// [n, K]: clients' numbers side by side, `step` from one row to the next.
+template <typename T>
+struct Columns {
+  T* data = nullptr;
+  int64_t step = 0;
+};
+
+// out[l, k] = rho[k, l] c / (c norm + eps); norm of a client's squares, c = min(limit / (norm +
+// 1e-6), 1), or 1 where the limit is infinite.
+template <typename T>
+struct LayerReach {
+  int64_t layers = 0;
+  Bank<const T> rho;  // [K, L]
+  Slots squares[2];   // the second may be empty
+  double eps = 0, limit = 0;
+  Columns<T> out;  // [L, K]
+};
+
 // out = act(x), element by element.
 template <typename T>
 struct ActivationForward {
@@ -215,6 +233,8 @@ template <typename T>
 void lowrank(int64_t clients, int threads, const LowRank<T>& p);
 template <typename T>
 void reach(int64_t clients, const Reach<T>& p);
+template <typename T>
+void layer_reach(int64_t clients, const LayerReach<T>& p);
 template <typename T>
 void activation(int64_t clients, int threads, const ActivationForward<T>& p);
 template <typename T>

@@ -87,9 +87,9 @@ def build(design: Design) -> Components:
         logging.getLogger("fedfast").info("%s", said)
     executor = _module_executor(design)
     evaluator = _evaluator(design, executor)
-    if design.program is None:
-        warn_once(design.reason)
     engine = Engine(design, Halving(_trainer(design, executor), memory.chunk), tier)
+    if design.program is None:  # and nothing refuses the run
+        warn_once(design.reason)
     personal = Personal(engine, evaluator, design.data, design.loss)
     pages = PagesAhead(design.data.x)
     return Components(design, memory, tier, executor, evaluator, engine, personal, pages)

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from .algorithms.layer_radii import LayerRadii
 from .algorithms.objective import Objective
 from .batches import ChunkBatches, Minibatch
 from .input_pipeline import SampleSource
@@ -89,12 +90,12 @@ class SamAscent:
 class ScaledAscent:
     """The gradient at `w + s_l g_l`, tensor by tensor: the second pass after `first_pass`.
 
-    scales  [K, L], the s_l of the L trained tensors
+    scales  [K, L], the s_l of the L trained tensors; None: what `first_pass` made of radii
     g       what the first pass wrote its gradient to
     ahead   workspace `[>= K, >= trained]`
     """
 
-    scales: Tensor
+    scales: Tensor | None
     g: Tensor
     ahead: Tensor
 
@@ -254,9 +255,12 @@ class Executor(Protocol):
         """
         raise TypeError(f"{type(self).__name__} has no repeated steps")
 
-    def first_pass(self, tensors: StepTensors, batch: Minibatch) -> Tensor:
+    def first_pass(
+        self, tensors: StepTensors, batch: Minibatch, radii: LayerRadii | None = None
+    ) -> Tensor | None:
         """The gradient at w, for a `ScaledAscent`; returns |g| [K] float64.
 
+        With radii the scales of the second pass follow at once, and nothing is returned.
         `out` is workspace: what layers keep as factors is not in it.
         """
         raise TypeError(f"{type(self).__name__} has no first pass of SAM's")

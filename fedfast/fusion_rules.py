@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from .algorithms import Algorithm
 from .algorithms._hook_checks import depth, is_foreign, overrides
-from .algorithms.optimizers import SAM, Optimizer
+from .algorithms.optimizers import SAM, SCALES, Optimizer
 from .executor import Capabilities
 from .programs.cuda_graph import CudaRecorder, Recorder
 
 # Hooks that are called between a client's first step and its last.
-WITHIN = "ascend", "scales", "objective", "terms", "correct", "direction", "rate", "after_step"
+WITHIN = "ascend", *SCALES, "objective", "terms", "correct", "direction", "rate", "after_step"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def is_plain_sam(local: Optimizer) -> bool:
     if not isinstance(local, SAM) or local.keeps or not local.looks:
         return False
     # `terms` of SAM's that keep no first gradient are `g` alone; `runs_user_code` finds others.
-    return not any(overrides(local, name, SAM) for name in ("ascend", "objective", "scales"))
+    return not any(overrides(local, name, SAM) for name in ("ascend", "objective", *SCALES))
 
 
 def records_ascent(local: Optimizer) -> bool:

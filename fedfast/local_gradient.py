@@ -17,7 +17,7 @@ from .algorithms import Algorithm
 from .algorithms._hook_checks import depth, overrides
 from .algorithms.hooks import Clients
 from .algorithms.objective import Objective
-from .algorithms.optimizers import SAM, Optimizer
+from .algorithms.optimizers import SAM, SCALES, Optimizer
 from .batches import Minibatch
 from .executor import (
     Executor,
@@ -45,9 +45,11 @@ class LocalGradient:
         self.executor, self.live, self.fusions = executor, live, fusions
         # Asked at every step: what the class of the optimizer decides is decided once.
         self._own_loss, self._looks = overrides(local, "objective", Optimizer), local.looks
-        # A class that has both `scales` and, below it, `ascend` means the scales.
-        older = local.layered and depth(local, "scales") < depth(local, "ascend")
+        # A class that has both scales and, below them, `ascend` means the scales.
+        radii, scales, ascend = (depth(local, name) for name in (*SCALES, "ascend"))
+        older = local.layered and min(radii, scales) < ascend
         self._ascend = partial(Optimizer.ascend, local) if older else local.ascend
+        self._by_radii = overrides(local, "radii", Optimizer) and radii <= scales
         self._coefficients = StepCoefficients(live.losses)
         self._plain = LocalStep(norms=fusions.norms)
 
@@ -106,8 +108,10 @@ class LocalGradient:
         """A first pass, and what the second makes of its norms."""
         assert at.ahead is not None
         tensors = StepTensors(at.w, rows.models, at.g, rows.losses)
-        length = self.executor.first_pass(tensors, batch)
-        return ScaledAscent(self.local.scales(at, length), at.g, at.ahead)
+        radii = self.local.radii(at) if self._by_radii else None
+        length = self.executor.first_pass(tensors, batch, radii)
+        scales = None if length is None else self.local.scales(at, length)
+        return ScaledAscent(scales, at.g, at.ahead)
 
     def _ascended(
         self, at: Clients, batch: Minibatch, out: Tensor, step: LocalStep, rows: ActiveRows

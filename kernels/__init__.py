@@ -22,6 +22,7 @@ from .gaussian import sample_gaussian, sample_gaussian_backward, sum_gaussians
 from .gram import gram
 from .group_norm import group_norm, group_norm_backward
 from .layer_norm import layer_norm, layer_norm_backward
+from .layer_reach import layer_reach
 from .linear import linear, linear_backward
 from .loss import cross_entropy
 from .lowrank import ghost, joined, lowrank, reach
@@ -92,6 +93,7 @@ __all__ = [
     "group_norm_backward",
     "layer_norm",
     "layer_norm_backward",
+    "layer_reach",
     "linear",
     "linear_backward",
     "log_softmax",

@@ -35,6 +35,7 @@ from torch import Tensor
 
 from ._args import Coefficient
 from ._scalars import kind_of
+from ._slots import float64, slots
 from .declaration import In, Number, Out, PerClient
 from .linear import ACTIVATION, PRECISION
 from .operation import operation
@@ -43,7 +44,7 @@ from .operation import operation
 def _norms(name: str, squares: Tensor | None, x: Tensor) -> Tensor:
     if squares is None:
         return torch.empty(x.shape[0], dtype=torch.float64, device=x.device)
-    return _float64(name, squares, 1, x)
+    return float64(name, squares, 1, x)
 
 
 def _radii(name: str, out: Tensor) -> Tensor:
@@ -52,26 +53,6 @@ def _radii(name: str, out: Tensor) -> Tensor:
     if out.ndim != 1 or not out.is_contiguous():
         raise ValueError(f"{name}: expected a contiguous tensor [K]; got shape {list(out.shape)}")
     return out
-
-
-def _slots(name: str, squares: Sequence[Tensor], out: Tensor) -> list[Tensor]:
-    if not isinstance(squares, Sequence):
-        raise TypeError(f"{name}: expected a sequence of tensors; got {kind_of(squares)}")
-    if not 1 <= len(squares) <= 2:
-        raise ValueError(f"{name}: expected one or two tensors; got {len(squares)}")
-    return [_float64(f"{name}[{i}]", s, 2, out) for i, s in enumerate(squares)]
-
-
-def _float64(name: str, value: Tensor, dims: int, like: Tensor) -> Tensor:
-    if not isinstance(value, Tensor) or value.dtype != torch.float64:
-        found = value.dtype if isinstance(value, Tensor) else kind_of(value)
-        raise TypeError(f"{name}: expected a float64 tensor; got {found}")
-    if value.ndim != dims or value.shape[0] != like.shape[0]:
-        shape = "[K]" if dims == 1 else "[K, n]"
-        raise ValueError(f"{name}: expected shape {shape}; got {list(value.shape)}")
-    if value.device != like.device:
-        raise ValueError(f"{name}: expected device {like.device}; got {value.device}")
-    return value
 
 
 @operation(
@@ -112,8 +93,8 @@ def ghost(
     Number("ones"),
     In("add_weight", "K O I"),
     In("add_bias", "K O", optional=True),
-    In("known", check=_slots, using="x"),
-    In("added", check=_slots, using="x"),
+    In("known", check=slots, using="x"),
+    In("added", check=slots, using="x"),
     Number("limit"),
     Out("squares", "K", torch.float64, check=_norms, using="x"),
     PRECISION,
@@ -154,7 +135,7 @@ def joined(
 
 
 @operation(
-    In("squares", check=_slots, using="out"),
+    In("squares", check=slots, using="out"),
     Number("rho"),
     Number("eps"),
     Number("most"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import Any
 
@@ -14,6 +15,7 @@ from fedfast.kernels import (
     embedding_backward,
     ghost,
     joined,
+    layer_reach,
     linear,
     linear_backward,
     lowrank,
@@ -89,6 +91,8 @@ def lowrank_forms(make: Make) -> Forms:
         yield named(reach, given, 0.1, 0.0, out=make.dense(3))
         yield named(reach, given, 0.1, 1e-6, out=make.dense(3), most=1.0)
         yield named(reach, given, 0.0, 1e-6, out=make.dense(3), radii=sums[:, 0].contiguous())
+        for limit in (math.inf, 10.0):
+            yield named(layer_reach, make(3, 8), given, 1e-6, limit=limit, out=make(8, 3))
 
 
 def embedding_forms(make: Make) -> Forms:

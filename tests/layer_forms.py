@@ -19,6 +19,7 @@ from fedfast.kernels import (
     ghost,
     joined,
     kl_gradient,
+    layer_reach,
     linear,
     linear_backward,
     log_softmax,
@@ -134,6 +135,8 @@ def lowrank_forms(dtype: torch.dtype, aligned: bool) -> Forms:
         out = torch.zeros(CLIENTS, dtype=dtype)
         given = [squares, squares[:, 1:]], 0.1, 0.0
         yield "reach", partial(reach, *given, out=out, backend="triton")
+        rho, options = torch.zeros(CLIENTS, 20, dtype=dtype), dict(limit=10.0, backend="triton")
+        yield "layer_reach", partial(layer_reach, rho, given[0], 1e-6, **options)
 
 
 def dropout_forms(dtype: torch.dtype, aligned: bool) -> Forms:

@@ -30,6 +30,8 @@ def of_clients(operation: str, call: Call, found: dict[str, Tensor]) -> dict[str
     """What is said of each client alone, `[K, ...]`."""
     if operation == "gram":
         return {"squares": found["returned"].diagonal(dim1=-2, dim2=-1).movedim(-1, 0)}
+    if operation == "layer_reach":
+        return {"scales": found["returned"].T}
     if operation == "aggregate":
         return {"squares": found["returned"][:-1]}
     return found

@@ -193,6 +193,13 @@ LAYERS: dict[str, Cases] = {
         },
         small=({},),
     ),
+    "layer_reach": Cases(
+        {
+            "radii": dict(squares=lambda d: [wide(d, 3), wide(d, 5)[:, 1:3]], eps=1e-3),
+            "clip": dict(squares=lambda d: [wide(d, 7)], eps=1e-6, limit=2.5),
+        },
+        small=(dict(L=1), dict(L=33), dict(L=130)),
+    ),
     "cross_entropy": Cases({"ragged": dict(targets=integers("C", "K B"), count=counts(0))}, **ROWS),
     "kl_gradient": Cases({"ragged": dict(count=counts(0), temperature=3.0)}, **ROWS),
     "sample_gaussian": Cases(

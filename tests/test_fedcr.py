@@ -10,6 +10,7 @@ from torch.distributions import Normal, kl_divergence
 import fedfast
 from fedfast import models
 from fedfast.algorithms import FedALA, FedAvg, FedCR, FineTune, fedcr
+from fedfast.lowering import warn_once
 
 SIZES, CLASSES, DIM = [9, 4, 6], 4, 3
 LR, BETA, L, ALPHA = 0.2, 0.3, 2, 0.5
@@ -261,3 +262,13 @@ def test_models_by_name_and_their_errors():
         models.build("stochastic", body="lenet", width=3, **build)
     with pytest.raises(ValueError, match="dimZ: expected at least 1; got 0"):
         models.build("stochastic", dimZ=0, **build)
+
+
+def test_a_model_that_is_refused_is_not_said_to_be_slow_before(caplog):
+    warn_once.cache_clear()
+    data = fedfast.FederatedData.from_arrays(*arrays(SIZES))
+    with pytest.raises(ValueError, match="model: expected one with a stochastic encoder"):
+        fedfast.Simulation(nn.Linear(8, CLASSES), data, "fedcr")
+    assert caplog.records == []
+    fedfast.Simulation(nn.Sequential(nn.Linear(8, CLASSES), nn.Softplus()), data)
+    assert [r.getMessage()[:23] for r in caplog.records] == ["module executor, slower"]

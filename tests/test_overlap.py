@@ -225,6 +225,7 @@ def calls() -> dict[str, dict[str, Any]]:
             x=f64(*x), d=f64(*z), add_weight=f64(*w), add_bias=f64(*b), known=[f64(K, 2)],
             added=[f64(K, 1)], limit=1.0, squares=f64(K),
         ),
+        "layer_reach": dict(rho=f(K, 4), squares=[f64(K, 2)], eps=1.0, out=f(4, K)),
         "ghost": dict(x=f64(*x), d=f64(*z), gram=f64(K, 4, 4), squares=f64(K)),
         "lowrank": dict(
             x=f(*x), u=f(*x), v=f(*z), scale=f(K), base=f(*z), gram=f(K, 4, 4), out=f(*z)

@@ -117,6 +117,15 @@ class ScalesOnly(alg.SAM):
         return (0.05 / (length + 1e-12))[:, None].expand(-1, len(at.layout.names))
 
 
+class RadiiOnly(alg.SAM):
+    def radii(self, at):
+        return alg.LayerRadii(torch.full((len(at), len(at.layout.names)), 0.05).to(at.w), 1e-12)
+
+
+class ScalesOfFSA(alg.FSA):
+    scales = ScalesOnly.scales
+
+
 class AscendOfFSA(alg.FSA):
     ascend = AscendOnly.ascend
 
@@ -133,6 +142,7 @@ class ByObjective(alg.SAM):
 
 
 SHARP = [AscendOnly(), ScalesOnly(rho=9.0), AscendOfFSA(rho_default=9.0), TermsOfSAM(rho=0.05)]
+SHARP += [RadiiOnly(rho=9.0), ScalesOfFSA(rho_default=9.0)]
 
 
 @pytest.mark.parametrize("generic", [False, True])

@@ -9,7 +9,7 @@ from federation import federation, final, flat, norm, trained
 from test_programs import CPU, MODULES, autograd, case, in_company
 from torch import nn
 
-from fedfast.algorithms import FedAvg, FedSAM
+from fedfast.algorithms import FedAvg, FedSAM, LayerRadii
 from fedfast.executor import Fold, LocalStep, SamAscent, ScaledAscent, StepTensors
 from fedfast.layout import FlatLayout
 from fedfast.programs import ProgramExecutor, bytes_per_client, sam, trace
@@ -86,12 +86,19 @@ def sam_gradients(executor, layout, w, batch, fold=None):
 
 
 def scaled_gradients(executor, layout, w, batch, radii, fold=None):
-    """Both passes with a radius for each tensor: (out, losses, |g|), all else poisoned."""
+    """Both passes with a radius for each tensor: (out, losses, |g|), all else poisoned.
+
+    radii: a tensor [K, L], a function of |g| that gives the scales, or `LayerRadii`, which leave
+    |g| unsaid
+    """
     clients = len(w)
     g, ahead, out = poisoned(layout, w)
     losses = torch.full((clients,), torch.nan, dtype=w.dtype)
-    length = executor.first_pass(StepTensors(w, w.clone(), g, losses), batch)
-    scales = radii / (length + EPS)[:, None]
+    known = radii if isinstance(radii, LayerRadii) else None
+    length = executor.first_pass(StepTensors(w, w.clone(), g, losses), batch, known)
+    scales = None
+    if length is not None:
+        scales = radii(length) if callable(radii) else radii / (length + EPS)[:, None]
     step, unread = LocalStep(ascent=ScaledAscent(scales, g, ahead), fold=fold), losses.clone()
     executor.gradients(step, StepTensors(w, w.clone(), out, unread), batch)
     return out, losses, length
@@ -116,6 +123,25 @@ def test_gradients_at_the_perturbed_model_are_autograds(
         assert not each or abs(length[k] - norm_of_g) <= 10 * tolerance * (1 + norm_of_g)
         for key, view in layout.views(out[k], True).items():
             assert (view - expected[key]).norm() <= tolerance * (1 + expected[key].norm()), key
+
+
+@pytest.mark.parametrize("limit", [torch.inf, 0.01])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_radii_are_the_scales_that_follow_from_them_bitwise(name, dtype, limit, rule):
+    """As torch computes them of the norm in float64; a limit clips the gradient."""
+    module, layout, executor, w, batch = case(name, dtype)
+    rho = (0.1 + torch.rand(3, len(list(module.parameters())))).to(dtype)
+
+    def scales(length):
+        shrink = (limit / (length + 1e-6)).clamp(max=1.0)
+        assert (shrink < 1).tolist() == [limit < 1] * 3
+        return rho * (shrink / (length * shrink + EPS))[:, None]
+
+    found = scaled_gradients(executor, layout, w, batch, LayerRadii(rho, EPS, limit))
+    wanted = scaled_gradients(executor, layout, w, batch, scales)
+    assert found[2] is None and torch.equal(found[1], wanted[1])
+    assert torch.equal(found[0], wanted[0])
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "norms", "residual"])

@@ -78,6 +78,7 @@ from .hooks import Direction as Direction
 from .hooks import ServerView as ServerView
 from .hooks import Sum as Sum
 from .hooks import TrainedLayout as TrainedLayout
+from .layer_radii import LayerRadii as LayerRadii
 from .lookup import by_name as by_name
 from .lookup import name_of as name_of
 from .lookup import names as names

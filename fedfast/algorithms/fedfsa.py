@@ -19,6 +19,7 @@ part again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -35,6 +36,7 @@ from .base import ALGORITHMS, Algorithm
 from .drift import DRIFTS, Drift
 from .fedcm import ClientMomentum
 from .hooks import Clients, Cohort, Rows, Sum, TrainedLayout
+from .layer_radii import LayerRadii
 from .optimizers import OPTIMIZERS, Optimizer
 
 UNSCORED = ("bn", "downsample", "shortcut", "norm", "bias")  # parts of names that score 0
@@ -96,13 +98,12 @@ class FSA(Optimizer):
             backend=at.backend,
         )
 
-    def scales(self, at: Clients, length: Tensor) -> Tensor:
-        """`rho_l shrink / (|u| + eps)`, `u = shrink g`."""
-        (radii,) = at.by_chunk(self._radii)
-        shrink = self._shrink(length)
-        if shrink is None:
-            return radii * (length + self.eps).reciprocal()[:, None]
-        return radii * (shrink / (length * shrink + self.eps))[:, None]
+    def radii(self, at: Clients) -> LayerRadii:
+        """rho_l, and the clip."""
+        (rho,) = at.by_chunk(self._radii)
+        assert isinstance(rho, Tensor)
+        limit = math.inf if self.clip_norm is None else self.clip_norm
+        return LayerRadii(rho, self.eps, limit)
 
     def _radii(self, at: Clients) -> tuple[Tensor]:
         """rho_l. [K, L]"""

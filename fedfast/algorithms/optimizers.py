@@ -12,16 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..kernels import norms, perturb, stats
+from ..kernels import layer_reach, norms, perturb, stats
 from ..kernels._args import TermsLike
 from ..lr_schedules import Schedulable
 from ..registry import class_registry
 from ._hook_checks import base, depth, overrides
 from ._parameter_checks import check, check_flag, check_number, check_schedule
 from .hooks import Clients, Component, Composition
+from .layer_radii import LayerRadii
 from .objective import Objective, Sampling
 from .row_calls import RecordedAscent
 
+SCALES = "radii", "scales"  # hooks that say how far each tensor is moved along the gradient
 OPTIMIZERS = class_registry("local optimizer", "Optimizer", lambda: Optimizer)
 
 
@@ -66,7 +68,7 @@ class Optimizer(Component):
     @property
     def ascends(self) -> bool:
         """Whether the step's gradient is taken at `ahead`, not at `w`."""
-        return any(overrides(self, name, Optimizer) for name in ("ascend", "scales"))
+        return any(overrides(self, name, Optimizer) for name in ("ascend", *SCALES))
 
     @property
     def looks(self) -> bool:
@@ -75,12 +77,13 @@ class Optimizer(Component):
 
     @property
     def layered(self) -> bool:
-        """Whether `ahead = w + s g` with a number for each tensor: `scales`, not an older `ascend`.
+        """Whether `ahead = w + s g` with a number for each tensor: not by an `ascend` of its own.
 
-        A class that has both computes the same in both.
+        Those are `radii` over the gradient's norm, or `scales`. A class that has `ascend` beside
+        them computes the same in both.
         """
-        own = overrides(self, "scales", Optimizer)
-        return own and depth(self, "scales") <= depth(self, "ascend")
+        own = any(overrides(self, name, Optimizer) for name in SCALES)
+        return own and min(depth(self, name) for name in SCALES) <= depth(self, "ascend")
 
     @property
     def single(self) -> bool:
@@ -146,9 +149,21 @@ class Optimizer(Component):
         """
         return None
 
+    def radii(self, at: Clients) -> LayerRadii | None:
+        """What the s_l of those that are `layered` follow from; None: `scales` has them."""
+        return None
+
     def scales(self, at: Clients, length: Tensor) -> Tensor:
-        """The s_l of those that are `layered` [K, L]; length: |g| [K] float64."""
-        raise TypeError(f"{self.name} has no scales")
+        """The s_l of those that are `layered` [K, L]; length: |g| [K] float64.
+
+        A class that has `radii` needs none: its steps do not ask for them.
+        """
+        found = self.radii(at)
+        if found is None:
+            raise TypeError(f"{self.name} has no scales")
+        squares = [length.square()[:, None]]  # whose root is the length, to the bit
+        rho, eps, limit = found.rho, found.eps, found.limit
+        return layer_reach(rho, squares, eps, limit=limit, backend=at.backend).T
 
     def terms(self, at: Clients) -> TermsLike:
         """The step's gradient, as terms."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import kernels
+from ..algorithms.layer_radii import LayerRadii
 from ..algorithms.objective import Bottleneck, Divergence
 from ..batches import ChunkBatches, Minibatch
 from ..executor import (
@@ -134,7 +135,7 @@ class ProgramExecutor(Executor):
             raise ValueError(
                 "objective: the gradient of one of its own is a plain one, which nothing joins"
             )
-        if isinstance(step.ascent, ScaledAscent):
+        if isinstance(step.ascent, ScaledAscent) and step.ascent.scales is not None:
             self._steps.scale(step.ascent.scales)
         given, objective = step, step.objective
         if isinstance(objective, Bottleneck) and self.capabilities.plans:
@@ -158,11 +159,17 @@ class ProgramExecutor(Executor):
         return lambda: run(clients, self._plans.work, _counted(batch))
 
     @timed("forward_backward")
-    def first_pass(self, tensors: StepTensors, batch: Minibatch) -> Tensor:
+    def first_pass(
+        self, tensors: StepTensors, batch: Minibatch, radii: LayerRadii | None = None
+    ) -> Tensor | None:
         """See `Executor.first_pass`."""
         key = "first pass", *_places(tensors, batch)
         self._do(key, batch, lambda: self._steps.first_pass(tensors, batch))
-        return square_root(self._steps.squares(batch.x.shape[0]))
+        clients = batch.x.shape[0]
+        if radii is None:
+            return square_root(self._steps.square(clients))
+        self._steps.reach(radii, clients)
+        return None
 
     def squares(self, g: Tensor) -> Tensor | None:
         """See `Executor.squares`."""

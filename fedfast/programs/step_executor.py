@@ -11,6 +11,8 @@ from functools import cached_property
 
 from torch import Tensor
 
+from .. import kernels
+from ..algorithms.layer_radii import LayerRadii
 from ..algorithms.objective import Bottleneck, Divergence
 from ..batches import Minibatch
 from ..executor import (
@@ -139,13 +141,26 @@ class StepExecutor:
         with phase("perturb"):
             self._scaled.measure(tensors.out, self.backend)
 
-    def squares(self, clients: int) -> Tensor:
-        """|g|^2 [K] float64 of the first pass's gradient."""
+    def _squares(self, clients: int) -> tuple[Tensor, Tensor]:
+        """[K, n] float64 whose sum over all n is |g|^2 of the first pass's gradient."""
         sam = self._scaled
-        found = sam.squares[:clients].sum(1)
-        if sam.grad_norms is not None:
-            return found + sam.grad_norms.squares[:clients].sum(1)
-        return found + sam.others.squares(clients).sum(1)
+        written = sam.grad_norms
+        others = sam.others.squares(clients) if written is None else written.squares[:clients]
+        return sam.squares[:clients], others
+
+    def square(self, clients: int) -> Tensor:
+        """|g|^2 [K] float64 of the first pass's gradient."""
+        factors, others = self._squares(clients)
+        return factors.sum(1) + others.sum(1)
+
+    def reach(self, radii: LayerRadii, clients: int) -> None:
+        """Set the scale of each trained tensor for the next `ScaledAscent`, after a first pass."""
+        squares: Sequence[Tensor] = self._squares(clients)
+        if self.spec.device.type == "cpu":  # whose runs have torch's order of additions
+            squares = [self.square(clients)[:, None]]
+        rho, eps, limit = radii.rho.to(self.layout.dtype), radii.eps, radii.limit
+        out = self._scaled.scales[:, :clients]
+        kernels.layer_reach(rho, squares, eps, limit=limit, out=out, backend=self.backend)
 
     def scale(self, scales: Tensor) -> None:
         """Set the scale of each trained tensor, `[K, L]`, for the next `ScaledAscent`."""

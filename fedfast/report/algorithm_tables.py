@@ -94,7 +94,7 @@ A hook counts however it was given: in a subclass or mixin, on the class later, 
 in a round, for K clients at a time:
 
     client_rows gathered -> begin(at)
-    per step    rate, ascend or scales, objective, terms, correct, then after_step(at)
+    per step    rate, ascend, radii or scales, objective, terms, correct, then after_step(at)
     then        the personal model is kept -> upload(at) -> mean -> finish(at) -> sums
     server      reweigh(models, start, cohort, ...) -> settle(server, cohort, numbers) -> added
 

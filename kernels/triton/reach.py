@@ -21,7 +21,7 @@ def reach(
     out: Tensor,
 ) -> Tensor:
     """`reach` in Triton."""
-    given = _parts(squares), radii, rho, eps, most, out
+    given = parts(squares), radii, rho, eps, most, out
     launch(_reach, out.shape[0], out, *given, LANES=LANES, num_warps=1)
     return out
 
@@ -33,12 +33,12 @@ def doubtful(known: Sequence[Tensor], added: Sequence[Tensor], limit: float) -> 
     """
     clients = known[0].shape[0]
     sums = slots(known[0], 2, clients, 1)
-    given = _parts(known), _parts(added), limit, sums, clients
+    given = parts(known), parts(added), limit, sums, clients
     launch(_doubtful, clients, sums, *given, LANES=LANES, num_warps=1)
     return sums
 
 
-def _parts(squares: Sequence[Tensor]) -> tuple[Tensor | int | None, ...]:
+def parts(squares: Sequence[Tensor]) -> tuple[Tensor | int | None, ...]:
     """One or two tensors `[K, n]`: each with its strides and n; None and zeros for the other."""
     first, second = (*squares, None)[:2]
     return (*_part(first), *_part(second))
@@ -61,7 +61,7 @@ def _lanes(row: tl.tensor, step: tl.tensor, count: tl.tensor, LANES: tl.constexp
 
 @jit
 def _first(parts: tl.tuple, k: tl.tensor, LANES: tl.constexpr) -> tl.tensor:
-    """The sum of a client's numbers of the first of `_parts`."""
+    """The sum of a client's numbers of the first of `parts`."""
     return tl.sum(_lanes(parts[0] + k * parts[1], parts[2], parts[3], LANES), axis=0)
 
 
@@ -75,8 +75,14 @@ def _second(parts: tl.tuple, k: tl.tensor, LANES: tl.constexpr) -> tl.tensor:
 
 
 @jit
+def norm_of(squares: tl.tuple, k: tl.tensor, LANES: tl.constexpr) -> tl.tensor:
+    """The root of all of a client's squares. squares: see `parts`."""
+    return tl.sqrt(_first(squares, k, LANES) + _second(squares, k, LANES))
+
+
+@jit
 def _reach(
-    squares: tl.tuple,  # see `_parts`
+    squares: tl.tuple,  # see `parts`
     radii: tl.tensor,  # [K] float64 in the place of rho, or none
     rho: tl.float64,
     eps: tl.float64,
@@ -86,7 +92,7 @@ def _reach(
 ) -> None:
     """One client's radius over its norm, `most` at most."""
     k = tl.program_id(0).to(tl.int64)
-    norm = tl.sqrt(_first(squares, k, LANES) + _second(squares, k, LANES))
+    norm = norm_of(squares, k, LANES)
     if radii is not None:
         scale = tl.load(radii + k) / (norm + eps)
     else:
@@ -97,7 +103,7 @@ def _reach(
 
 @jit(do_not_specialize=["clients"])
 def _doubtful(
-    known: tl.tuple,  # see `_parts`: of the gradient, of all else
+    known: tl.tuple,  # see `parts`: of the gradient, of all else
     added: tl.tuple,
     limit: tl.float64,
     sums: tl.tensor,  # [2, K, 1]
