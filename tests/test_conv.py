@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from fedfast.kernels import conv, conv_backward, native
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import close, draw, every_backend, every_dtype, generator, in_rows, poison
-from layer_cases import same
+from layer_cases import same, threads
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -138,6 +139,9 @@ SHAPES = {
     ),
     "frames-over-padded": Layer(
         batch=9, channels=40, outputs=48, image=(9, 10), kernel=(7, 7), padding=(7, 6)
+    ),
+    "frames-margins": Layer(
+        batch=8, channels=32, outputs=32, image=(6, 7), kernel=(5, 5), padding=(33, 2)
     ),
     "frames-unpadded": Layer(batch=9, channels=64, outputs=66, image=(16, 15), kernel=(5, 6)),
     "frames-many": Layer(
@@ -309,17 +313,55 @@ def test_windows_of_zeros_give_zero(image: tuple[int, int], batch: int) -> None:
     assert torch.equal(dx != 0, reached.expand_as(dx) > 0)
 
 
+def test_weights_that_are_no_numbers_stay_so() -> None:
+    """Where windows see zeros too: 0 * NaN is NaN, and a client that diverged is found."""
+    layer = Layer(1, 16, 32, 48, (14, 14), (5, 5), padding=(2, 2), bias=False)
+    x, weight, _ = layer.tensors()
+    weight = weight.clone()
+    weight[:, 3, 5, 2, 2] = float("nan")
+    for images in (torch.zeros_like(x), x * (torch.arange(14) > 8)):
+        out = conv(images, weight, padding=2)
+        assert out[:, :, 3].isnan().all()
+        assert not out[:, :, torch.arange(48) != 3].isnan().any()
+        dout = torch.zeros_like(out)
+        dx = poison(*x.shape, dtype=torch.float32)
+        conv_backward(images, weight, out, dout, padding=2, dx=dx)
+        assert dx[:, :, 5].isnan().all()
+        assert torch.equal(dx[:, :, :5], torch.zeros_like(dx[:, :, :5]))
+
+
+FRAMES = [name for name in SHAPES if name.startswith("frames")]
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_company_and_threads_change_no_bit(name: str) -> None:
+    layer = replace(SHAPES[name], clients=3, seed=4)
+    with threads(1):
+        together = run(layer, "native")
+    for number, which in product((1, 2, 5), (slice(None), slice(2, 3))):
+        with threads(number):
+            found = run(layer, "native", which)
+        for key, value in found.items():
+            same(value, together[key][which])
+
+
+FOLDED = {
+    "float64": Layer(clients=3, activation="relu", dtype=torch.float64, padding=(1, 1)),
+    "frames": replace(SHAPES["frames"], clients=3, activation="relu", padding=(1, 1)),
+}
+
+
 @every_backend
-def test_a_folded_step_is_sgd(backend: str) -> None:
+@pytest.mark.parametrize("layer", FOLDED.values(), ids=FOLDED.keys())
+def test_a_folded_step_is_sgd(layer: Layer, backend: str) -> None:
     """dweight is the weight itself; dx still sees the old one."""
-    layer = Layer(clients=3, activation="relu", dtype=torch.float64, padding=(1, 1))
     plain = run(layer, backend)
     x, weight, bias = (in_rows(t) for t in layer.tensors())
     out = conv(x, weight, bias, padding=1, activation="relu", backend=backend)
     eta, decay = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64), 0.01
     expected_w = weight - eta.view(3, 1, 1, 1, 1) * (plain["dweight"] + decay * weight)
     expected_b = bias - eta.view(3, 1) * (plain["dbias"] + decay * bias)
-    dx = torch.full_like(x, float("nan"))
+    dx = poison(*x.shape, dtype=layer.dtype)
     sinks: dict[str, Any] = dict(dx=dx, dweight=weight, dbias=bias, base_weight=weight)
     fold: dict[str, Any] = dict(alpha=-eta, beta=1 - decay * eta, base_bias=bias)
     shape: dict[str, Any] = dict(padding=1, activation="relu", backend=backend)

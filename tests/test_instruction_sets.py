@@ -15,7 +15,7 @@ import torch
 from digests import PARTS, WORKLOADS, kept, parts
 from fedfast.kernels import ghost, linear, lowrank
 from layer_cases import DTYPES, block, isa, poison, same
-from test_conv import SHAPES
+from test_conv import FRAMES, SHAPES
 from test_conv import run as convolve
 from test_linear import forward, gradients
 from test_lstm import both, problem
@@ -74,7 +74,7 @@ def test_lstms(batch: int, dtype: torch.dtype) -> None:
     under_both(lambda: both(*case))
 
 
-@pytest.mark.parametrize("name", [name for name in SHAPES if name.startswith("frames")])
+@pytest.mark.parametrize("name", FRAMES)
 def test_convolutions_by_frames(name: str) -> None:
     under_both(lambda: convolve(SHAPES[name], "native"))
 

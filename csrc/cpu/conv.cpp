@@ -1,5 +1,6 @@
 #include "cpu/conv.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "cpu/conv_frame_product.h"

@@ -26,6 +26,8 @@ FEDFAST_CLONES void fold(const T* gradient, T alpha, T beta, const T* base, T* t
 }
 
 constexpr int64_t kTogetherBytes = 1 << 20;  // half of a second-level cache
+// Frames read their spectra from further off anyway, until those of both passes are too many.
+constexpr int64_t kFramesTogetherBytes = 14 << 20;
 
 // What all tasks of a call share.
 template <typename T>
@@ -34,11 +36,9 @@ class Backward {
   explicit Backward(const ConvBackward<T>& p) : p_(p), weights_(p.shape) {
     if (p.dx) data_.emplace(p.shape);
     together_ = p.dx && p.dweight && p.tap ? std::lcm(data_->images(), weights_.images()) : 0;
-    // Frames read their spectra from further off anyway.
     const bool frames = together_ > 0 && data_->by_frames() && weights_.by_frames();
-    if (!frames && together_elements() * static_cast<int64_t>(sizeof(T)) > kTogetherBytes) {
-      together_ = 0;
-    }
+    const int64_t most = frames ? kFramesTogetherBytes : kTogetherBytes;
+    if (together_elements() * static_cast<int64_t>(sizeof(T)) > most) together_ = 0;
   }
 
   // Whether both gradients of a client that is one thread's work take turns, so that what was

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "cpu/conv_kernels.h"
+#include "cpu/isa.h"
 
 namespace fedfast {
 namespace {

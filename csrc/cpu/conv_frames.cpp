@@ -23,15 +23,12 @@ std::vector<Piece> pieces_of(int64_t size, int64_t results, int64_t margin, int6
   const Cut cut(results, one ? results : kSpectrumSide + 1 - window);
   std::vector<Piece> pieces;
   each(cut, [&](int64_t first, int64_t count) {
-    const int64_t pixel = std::max<int64_t>(0, first - margin), inside = pixel - (first - margin);
+    const int64_t pixel = std::max<int64_t>(0, first - margin);
+    const int64_t inside = std::min<int64_t>(pixel - (first - margin), kSpectrumSide);
     const int64_t pixels = std::max<int64_t>(0, std::min(kSpectrumSide - inside, size - pixel));
     pieces.push_back({first, count, inside, pixel, pixels});
   });
   return pieces;
-}
-
-uint32_t turned(uint32_t bits, int64_t by) {
-  return (bits >> by | bits << (kSpectrumSide - by)) & 0xffff;
 }
 
 }  // namespace
@@ -61,7 +58,8 @@ double frames_cost(const Grid& g, int64_t batch, int64_t depth, int64_t channels
   const double frames = static_cast<double>(frames_of(g).size());
   const double products = 4.0 * kSpectrumRows * depth * padded_to(channels, kSpectraA);
   const double windows = 300.0 * depth * channels / batch;
-  const double pieces = static_cast<double>(kSpectrumSide) / lanes;
+  const double narrow = lanes < kSpectrumSide ? 1.15 : 1;  // tiles of 2 x 2 wait for their loads
+  const double pieces = narrow * kSpectrumSide / lanes;
   return pieces * (frames * (1.1 * products + 400.0 * (depth + channels)) + windows);
 }
 
@@ -131,7 +129,7 @@ SeenPixels<T>::SeenPixels(const Grid& grid, const Frame& frame, const T* image, 
     : grid_(grid), frame_(frame) {
   const T* from = image + frame.from_y * grid.width + frame.from_x;
   for (int64_t c = 0; c < depth && !all_; ++c, from += grid.height * grid.width) {
-    std::array<uint32_t, kSpectrumSide> seen{};
+    Bits seen{};
     conv_kernels<T>().see(from, grid.width, frame.pixel_rows, frame.pixel_columns, seen.data());
     for (int64_t i = 0; i < frame.pixel_rows; ++i) pixels_[frame.top + i] |= seen[i] << frame.left;
     all_ = spread();
@@ -141,14 +139,14 @@ SeenPixels<T>::SeenPixels(const Grid& grid, const Frame& frame, const T* image, 
 // From pixels to the results that see them; whether these are all.
 template <typename T>
 bool SeenPixels<T>::spread() {
-  std::array<uint32_t, kSpectrumSide> along{};
+  Bits along{};
   for (int64_t i = 0; i < kSpectrumSide; ++i) {
-    for (int64_t v = 0; v < grid_.kw; ++v) along[i] |= turned(pixels_[i], v);
+    for (int64_t v = 0; v < grid_.kw; ++v) along[i] |= pixels_[i] >> v;
   }
   const uint32_t whole = (uint32_t{1} << frame_.columns) - 1;
   bool all = true;
   for (int64_t i = 0; i < frame_.rows; ++i) {
-    for (int64_t u = 0; u < grid_.kh; ++u) results_[i] |= along[(i + u) % kSpectrumSide];
+    for (int64_t u = 0; u < grid_.kh; ++u) results_[i] |= along[i + u];
     all = all && (results_[i] & whole) == whole;
   }
   return all;
@@ -159,7 +157,7 @@ void SeenPixels<T>::clear(T* plane) const {
   for (int64_t i = 0; i < frame_.rows; ++i) {
     T* row = plane + (frame_.y + i) * grid_.columns + frame_.x;
     for (int64_t j = 0; j < frame_.columns; ++j) {
-      if (!(results_[i] >> j & 1)) row[j] = 0;
+      if (!(results_[i] >> j & 1)) row[j] = row[j] * 0 + 0;  // not what weights made NaN; no -0
     }
   }
 }

@@ -2,8 +2,10 @@
 // pixels are multiplied one by one, so that a result costs the same whatever the window. 5 x 5
 // windows on 14 x 14 pixels take 576 products per pair of channels instead of 4900.
 //
-// Errors are those of a direct sum in float32 or smaller, but are spread over the frame: a result
-// whose window sees nothing but zeros is therefore set to zero, as a direct sum has it.
+// Errors are those of direct sums in float32 or smaller, of the norm of a frame's results: small
+// ones near large ones lose digits that they keep in a direct sum. A result whose window sees
+// nothing but zeros is therefore set to zero, as a direct sum has it; so is the gradient of a
+// window where a channel of either side is zero all over.
 //
 // Source: Mathieu, Henaff and LeCun, "Fast training of convolutional networks through FFTs", 2014.
 #pragma once
@@ -82,7 +84,9 @@ class SeenPixels {
 
   const Grid& grid_;
   const Frame& frame_;
-  std::array<uint32_t, kSpectrumSide> pixels_{}, results_{};
+  // Windows may reach beyond a frame's last row and column, where nothing is.
+  using Bits = std::array<uint32_t, 2 * kSpectrumSide>;
+  Bits pixels_{}, results_{};
   bool all_ = false;
 };
 

@@ -2,8 +2,9 @@
 // conv_tile.h).
 //
 // A square becomes nine rows of sixteen complex numbers, first the real parts, then the imaginary
-// ones: row m holds the frequencies (m, l) across and down. Lane l = 0 .. 8 holds F(m, l), lane
-// 8 + l with l = 1 .. 7 the conjugate of F(m, -l): products conjugated alike are conjugates.
+// ones. Row m is of frequency m along the rows of the square; in it lane l = 0 .. 8 holds F(m, l),
+// with l the frequency along columns, lane 8 + l with l = 1 .. 7 the conjugate of F(m, -l):
+// products of conjugates are conjugates.
 #pragma once
 
 #include "cpu/conv_fourier.h"

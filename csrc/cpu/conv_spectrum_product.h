@@ -17,11 +17,12 @@ FEDFAST_TARGET FEDFAST_INLINE void spectra_tile(const SpectraTile<typename V::T>
     Reg re[A][B], im[A][B];
 #pragma GCC unroll 4
     for (int i = 0; i < A; ++i) {
+      const bool adds = t.add && row + i < t.rows;
 #pragma GCC unroll 4
       for (int j = 0; j < B; ++j) {
         T* c = t.c + (row + i) * t.c_a + j * t.c_b + o;
-        re[i][j] = t.add ? V::load(c) : V::zero();
-        im[i][j] = t.add ? V::load(c + kSpectrumSide) : V::zero();
+        re[i][j] = adds ? V::load(c) : V::zero();
+        im[i][j] = adds ? V::load(c + kSpectrumSide) : V::zero();
       }
     }
     for (int64_t d = 0; d < t.depth; ++d, a += kSpectraA * number, b += B * number) {
